@@ -1,0 +1,1 @@
+"""One module per kind: configuration, class, registration, in that order."""
