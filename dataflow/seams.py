@@ -24,7 +24,7 @@ REJECTS = pl.Schema(
     {"stage": pl.String, "code": pl.String, "message": pl.String, "where": pl.String, "record": pl.String}
 )
 """Columns of rejected records: the stage that refused it (`source`, `transforms[0]`, `sink`), a stable code, a message
-for people, where it came from (`orders.csv:17`), and the record itself (its raw text, or its row as one JSON object)."""
+for people, where it came from (`orders.csv:17`), and the record itself (raw text, or its row as one JSON object)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,7 +77,7 @@ class Source(Protocol):
     async def __aexit__(self, *exc: object) -> None: ...
 
     async def discover(self) -> Discovery:
-        """Look at what there is: name the splits, infer and pin the schema. A split's name means the same rows for ever.
+        """Look at what there is: name the splits, infer and pin the schema. A split's name means the same rows always.
 
         Raises `Rejected` (NOT_FOUND, EMPTY where a schema cannot be had, ...) or `Retryable`."""
 
