@@ -1,0 +1,86 @@
+"""What is known of a home's dev server: `temporal.json`, written by its keeper, read by everyone."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Literal
+
+from dataflow.errors import Corrupt
+
+State = Literal["starting", "ready", "restarting", "failed"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Files:
+    """The files of one home that belong to the dev server."""
+
+    home: Path
+
+    @property
+    def record(self) -> Path:
+        return self.home / "temporal.json"
+
+    @property
+    def users(self) -> Path:
+        """Every user of the server holds this lock shared; the keeper stops the server once it gets it alone."""
+        return self.home / "temporal.users"
+
+    @property
+    def keeper(self) -> Path:
+        """Held by the one keeper of this home as long as it lives."""
+        return self.home / "temporal.keeper"
+
+    @property
+    def database(self) -> Path:
+        return self.home / "temporal.db"
+
+    @property
+    def log(self) -> Path:
+        return self.home / "logs" / "temporal.log"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Record:
+    """One keeper's word on its server. `started` is the server's start, seconds since the epoch; ports 0: not known."""
+
+    state: State
+    keeper: int
+    port: int = 0
+    ui_port: int = 0
+    metrics_port: int = 0
+    pid: int = 0
+    started: float = 0.0
+    restarts: int = 0
+    binary: str = ""
+    error: str = ""
+
+    @property
+    def address(self) -> str:
+        return f"127.0.0.1:{self.port}"
+
+    @property
+    def ui(self) -> str:
+        return f"http://127.0.0.1:{self.ui_port}"
+
+    def write(self, path: Path) -> None:
+        """Replace the file in one step: a reader sees the old record or the new one."""
+        path.parent.mkdir(parents=True, exist_ok=True)
+        fresh = path.with_suffix(f".{os.getpid()}.tmp")
+        fresh.write_text(json.dumps({**asdict(self), "address": self.address, "ui": self.ui}, indent=1) + "\n")
+        fresh.replace(path)
+
+    @classmethod
+    def read(cls, path: Path) -> Record | None:
+        """The record, or None where there is none. Raises `Corrupt` for a file that no keeper wrote."""
+        try:
+            data = json.loads(path.read_text())
+            return cls(**{field.name: data[field.name] for field in fields(cls)})
+        except FileNotFoundError:
+            return None
+        except (ValueError, KeyError, TypeError) as error:
+            raise Corrupt(
+                f"not a record of the Temporal dev server: {error!r}", where=str(path), hint="remove it"
+            ) from None

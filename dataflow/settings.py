@@ -1,0 +1,139 @@
+"""Settings of the platform: from the environment (`DATAFLOW_*`), then `dataflow.toml` in the current directory.
+
+A setting `api_port` is the variable `DATAFLOW_API_PORT` and the key `api_port` of the file; the environment wins. With
+nothing set, DataFlow runs embedded: its own Temporal dev server, SQLite, everything under `.dataflow/`.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+import tomllib
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BeforeValidator, Field, ValidationError, field_validator, model_validator
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
+
+from dataflow.domain.spec import seconds
+from dataflow.errors import InvalidSpec, Problem
+
+FILE = Path("dataflow.toml")
+PREFIX = "DATAFLOW_"
+
+Port = Annotated[int, Field(ge=0, le=65535)]
+
+
+def _seconds(value: object) -> float:
+    """Durations as in pipeline files; a bare number in the environment is text and means seconds too."""
+    if isinstance(value, str):
+        try:
+            value = float(value)
+        except ValueError:
+            return seconds(value)
+    return seconds(value)
+
+
+Seconds = Annotated[float, BeforeValidator(_seconds)]
+
+
+class Settings(BaseSettings):
+    """Every setting, checked. Frozen: a process reads them once, with `Settings.load()`."""
+
+    model_config = SettingsConfigDict(
+        env_prefix=PREFIX, env_ignore_empty=True, toml_file=FILE, extra="forbid", frozen=True, validate_default=True
+    )
+
+    home: Path = Field(Path(".dataflow"), description="Where the platform keeps its data.")
+    temporal_address: str | None = Field(
+        None, description="host:port of a Temporal frontend; unset: the embedded dev server."
+    )
+    temporal_namespace: str = Field("default", min_length=1, description="Temporal namespace of the workflows.")
+    temporal_binary: Path | None = Field(
+        None, description="The `temporal` program to embed; unset: PATH, the cache, a download, a build."
+    )
+    task_queue: str = Field("dataflow", min_length=1, description="Task queue of the workers.")
+    journal_url: str = Field(
+        "", description="SQLAlchemy URL of the event journal; unset: SQLite in `home` (`journal.db`)."
+    )
+    api_host: str = Field("127.0.0.1", min_length=1, description="Address the API listens on.")
+    api_port: Port = Field(8080, description="Port of the API and the dashboard; 0: any free one.")
+    metrics_port: Port = Field(9095, description="Port of the Prometheus metrics; 0: any free one.")
+    heartbeat_timeout: Seconds = Field(
+        8.0, ge=1, le=600, description="A worker silent for this long is taken for lost, its segment runs elsewhere."
+    )
+    segment_min: Seconds = Field(2.0, gt=0, le=3600, description="Length of a pipeline's first segments.")
+    segment_max: Seconds = Field(60.0, gt=0, le=3600, description="Length of segments in a steady stream.")
+    log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least severe level logged.")
+    log_json: bool = Field(False, description="Log lines as JSON objects.")
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        return init_settings, env_settings, TomlConfigSettingsSource(settings_cls)
+
+    @classmethod
+    def load(cls, **overrides: Any) -> Self:
+        """Read environment and file. Raises `InvalidSpec` naming the variable or key of every bad value."""
+        try:
+            return cls(**overrides)
+        except ValidationError as error:
+            raise InvalidSpec([_problem(cls, detail) for detail in error.errors()]) from None
+        except tomllib.TOMLDecodeError as error:
+            raise InvalidSpec([Problem(str(FILE), f"not TOML: {error}", code="syntax")]) from None
+
+    @field_validator("log_level", mode="before")
+    @classmethod
+    def _any_case(cls, value: object) -> object:
+        return value.lower() if isinstance(value, str) else value
+
+    @field_validator("temporal_address")
+    @classmethod
+    def _host_and_port(cls, value: str | None) -> str | None:
+        if value is None:
+            return None
+        host, colon, port = value.rpartition(":")
+        if not (host and colon and port.isdecimal() and 0 < int(port) < 65536):
+            raise ValueError(f"{value!r} is not host:port, such as 127.0.0.1:7233")
+        return value
+
+    @field_validator("home", "temporal_binary")
+    @classmethod
+    def _absolute(cls, value: Path | None) -> Path | None:
+        return value and value.expanduser().absolute()
+
+    @model_validator(mode="after")
+    def _together(self) -> Self:
+        if self.segment_min > self.segment_max:
+            raise ValueError(f"segment_min ({self.segment_min:g} s) is more than segment_max ({self.segment_max:g} s)")
+        if not self.journal_url:
+            # Frozen for everyone else; this is still construction.
+            object.__setattr__(self, "journal_url", f"sqlite:///{self.home / 'journal.db'}")
+        return self
+
+    @property
+    def logs(self) -> Path:
+        """Folder of the log files."""
+        return self.home / "logs"
+
+
+def _problem(cls: type[Settings], detail: Any) -> Problem:
+    """One validation error, under the name its value was given by."""
+    key = str(detail["loc"][0]) if detail["loc"] else ""
+    variable = PREFIX + key.upper()
+    if not key:
+        path = "settings"
+    elif variable in os.environ:
+        path = variable
+    else:
+        path = f"{FILE}: {key}" if FILE.exists() else key
+    if detail["type"] == "extra_forbidden":
+        near = difflib.get_close_matches(key, cls.model_fields, n=1)
+        return Problem(path, "unknown setting", code="unknown_key", hint=f"did you mean {near[0]}?" if near else "")
+    return Problem(path, detail["msg"].removeprefix("Value error, "), code=detail["type"])
