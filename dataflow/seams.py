@@ -37,6 +37,7 @@ class Context:
     home: Path = field(default_factory=lambda: Path(".dataflow"))  # where the platform keeps its data
     on_record: OnRecord = OnRecord.DEAD_LETTER
     parallelism: int = 1
+    chunk_rows: int | None = None  # a source's chunks hold about this many rows at most, so that epochs can be as small
     dead_letters: Path | None = None  # folder for dead letters, where the definition names one
 
 

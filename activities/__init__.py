@@ -1,0 +1,1 @@
+"""The Temporal face of `dataflow.*`: heartbeats and error translation around it, nothing else."""

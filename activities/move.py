@@ -1,0 +1,115 @@
+"""The Temporal face of the kernel: open the connectors, beat the heart, drain when asked to, report."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from temporalio import activity
+
+from activities.names import MOVE
+from activities.translate import heartbeating, pipeline_error, reporting
+from dataflow.assembly import build_chain, build_sink, build_source, context_of
+from dataflow.domain.orders import SegmentOrder, SegmentReport
+from dataflow.domain.spec import PipelineSpec
+from dataflow.domain.state import ErrorType
+from dataflow.errors import Fenced
+from dataflow.move import Limits, Mover
+from dataflow.schemas import parse_schema
+
+
+def limits_of(spec: PipelineSpec, sink: int, seconds: float, max_epochs: int) -> Limits:
+    """What the definition says about epochs, for one segment."""
+    return Limits(
+        interval=spec.checkpoint.interval,
+        max_rows=spec.checkpoint.max_rows,
+        max_bytes=spec.checkpoint.max_bytes,
+        segment=seconds,
+        max_epochs=max_epochs,
+        batch_timeout=spec.timeouts.batch,
+        write_rows=spec.sinks[sink].batch_size,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class MoveActivities:
+    """`home` is where the platform keeps its data."""
+
+    home: Path
+
+    @activity.defn(name=MOVE.name)
+    async def move(self, order: SegmentOrder) -> SegmentReport:
+        """Run one segment. An error after the lane was opened is part of the report, beside what was committed."""
+        spec = PipelineSpec.model_validate(dict(order.spec))
+        context = context_of(spec, generation=order.lane.generation, home=self.home)
+        index = spec.sink_names().index(order.lane.sink)
+        chain = build_chain(spec, index, context)
+        async with reporting(ErrorType.TRANSFORM):
+            schema = chain.bind(parse_schema(order.plan.schema))
+        async with (
+            reporting(ErrorType.SINK),
+            build_source(spec, context) as source,
+            build_sink(spec, index, context) as sink,
+        ):
+            limits = limits_of(spec, index, order.seconds, order.max_epochs)
+            mover = Mover(order.lane, source, order.plan.pin, chain, limits)
+            async with heartbeating(lambda: beat(mover)), sink.open(order.lane, schema) as writer:
+                running = asyncio.create_task(mover.run(writer))
+                async with _stopped_at_shutdown(mover):
+                    await _drained(running, mover)
+                error = running.exception()
+                if error is None:
+                    return running.result()
+                if isinstance(error, Fenced) or not isinstance(error, Exception):
+                    raise error
+                activity.logger.warning("segment failed: %s", error)
+                return replace(mover.report, error=pipeline_error(error, ErrorType(mover.progress.culprit)))
+
+
+def beat(mover: Mover) -> dict[str, Any]:
+    """What a heartbeat tells: progress, never a checkpoint (Invariant 7)."""
+    progress = mover.progress
+    return {
+        "lane": mover.lane.name,
+        "epoch": progress.epoch,
+        "counters": asdict(progress.counters),
+        "positions": dict(list(progress.positions.items())[:16]),
+        "stage": progress.stage,
+        "at": time.time(),
+    }
+
+
+async def _drained(running: asyncio.Task[SegmentReport], mover: Mover) -> None:
+    """Wait for the segment. A cancelled activity drains to an epoch boundary and still reports; cancelled once more
+    (the worker has waited long enough) it is cut off."""
+    try:
+        await asyncio.wait({running})
+    except asyncio.CancelledError:
+        mover.stop()
+        try:
+            await asyncio.wait({running})
+        except asyncio.CancelledError:
+            running.cancel()
+            await asyncio.wait({running})
+            raise
+
+
+@asynccontextmanager
+async def _stopped_at_shutdown(mover: Mover) -> AsyncIterator[None]:
+    """On a worker that shuts down the segment ends at the next epoch boundary."""
+
+    async def watch() -> None:
+        await activity.wait_for_worker_shutdown()
+        mover.stop()
+
+    watcher = asyncio.create_task(watch())
+    try:
+        yield
+    finally:
+        watcher.cancel()
+        await asyncio.gather(watcher, return_exceptions=True)

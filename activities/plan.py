@@ -1,0 +1,80 @@
+"""Planning a generation, and completing it: what happens once, around all segments."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from temporalio import activity
+
+from activities.names import COMPLETE, PLAN
+from activities.translate import heartbeating, reporting
+from dataflow.assembly import build_chain, build_sink, build_source, context_of
+from dataflow.domain.flow import Lane
+from dataflow.domain.orders import CompleteOrder, PlanOrder
+from dataflow.domain.spec import PipelineSpec
+from dataflow.domain.state import ErrorType, Plan, PlannedLane
+from dataflow.schemas import format_schema
+
+
+def cut(splits: list[str], sinks: tuple[str, ...], most: int) -> tuple[PlannedLane, ...]:
+    """Deal the splits out to at most `most` lanes, for every sink its own."""
+    count = max(1, min(most, len(splits)))
+    return tuple(
+        PlannedLane(sink=sink, number=number, splits=tuple(splits[number::count]))
+        for sink in sinks
+        for number in range(count)
+    )
+
+
+def lanes_of(pipeline: str, plan: Plan, sink: str) -> list[Lane]:
+    """The lanes of one sink, as sinks know them."""
+    return [
+        Lane(pipeline=pipeline, generation=plan.generation, sink=sink, number=lane.number, splits=tuple(lane.splits))
+        for lane in plan.lanes
+        if lane.sink == sink
+    ]
+
+
+@dataclass(frozen=True, slots=True)
+class PlanActivities:
+    """`home` is where the platform keeps its data."""
+
+    home: Path
+
+    @activity.defn(name=PLAN.name)
+    async def plan(self, order: PlanOrder) -> Plan:
+        """Discover the source, check the transforms against its schema, cut lanes, make room in the sinks."""
+        spec = PipelineSpec.model_validate(dict(order.spec))
+        context = context_of(spec, generation=order.generation, home=self.home)
+        async with heartbeating(dict):
+            async with reporting(ErrorType.SOURCE), build_source(spec, context) as source:
+                found = await source.discover()
+            plan = Plan(
+                number=order.number,
+                generation=order.generation,
+                lanes=cut(list(found.splits), spec.sink_names(), spec.parallelism),
+                schema=format_schema(found.schema),
+                pin=found.pin,
+                total_bytes=found.total_bytes,
+                total_rows=found.total_rows,
+            )
+            for index, name in enumerate(spec.sink_names()):
+                async with reporting(ErrorType.TRANSFORM):
+                    schema = build_chain(spec, index, context).bind(found.schema)
+                async with reporting(ErrorType.SINK), build_sink(spec, index, context) as sink:
+                    await sink.prepare(schema, lanes_of(order.pipeline, plan, name))
+        return plan
+
+    @activity.defn(name=COMPLETE.name)
+    async def complete(self, order: CompleteOrder) -> dict[str, Any]:
+        """Let every sink publish what only a whole run can show; its summary, by sink name."""
+        spec = PipelineSpec.model_validate(dict(order.spec))
+        context = context_of(spec, generation=order.generation, home=self.home)
+        summaries: dict[str, Any] = {}
+        async with heartbeating(dict), reporting(ErrorType.SINK):
+            for index, name in enumerate(spec.sink_names()):
+                async with build_sink(spec, index, context) as sink:
+                    summaries[name] = dict(await sink.complete(lanes_of(order.pipeline, order.plan, name)))
+        return summaries

@@ -1,0 +1,76 @@
+"""What the workflow orders of activities, and what they report: small JSON values, never rows."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from dataflow.domain.events import EventRecord
+from dataflow.domain.flow import Lane, Position, Receipt
+from dataflow.domain.state import PipelineError, Plan
+
+
+@dataclass(frozen=True, slots=True)
+class LedgerEntry:
+    """Epochs `first` to `last` of a segment: rows read and written in them, positions after the last one."""
+
+    first: int
+    last: int
+    read: int
+    written: int
+    positions: Mapping[str, Position] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SegmentReport:
+    """One segment over one lane. `receipt` is the lane's newest, `ledger` covers the epochs from `first_epoch` on.
+
+    `ended`: the input is exhausted. `error`: why the segment stopped early; what was committed before it counts."""
+
+    lane: str
+    first_epoch: int
+    receipt: Receipt
+    ended: bool
+    ledger: tuple[LedgerEntry, ...] = ()
+    milliseconds: int = 0
+    error: PipelineError | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlanOrder:
+    """Look at the source, check the transforms against it, make room in the sinks, cut the splits into lanes."""
+
+    pipeline: str
+    generation: int
+    number: int
+    spec: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SegmentOrder:
+    """Move `lane` from its sink's last receipt on, for `seconds` or `max_epochs`, or to the end of the input."""
+
+    lane: Lane
+    spec: Mapping[str, Any]
+    plan: Plan
+    seconds: float
+    max_epochs: int = 5_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AppendOrder:
+    """Append to the journal. `snapshot` is the state after the last record, where one is due."""
+
+    records: tuple[EventRecord, ...]
+    snapshot: Mapping[str, Any] | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CompleteOrder:
+    """All lanes have ended: let every sink publish what only a whole run can show."""
+
+    pipeline: str
+    generation: int
+    spec: Mapping[str, Any]
+    plan: Plan

@@ -1,0 +1,85 @@
+"""The platform in this process: Temporal found or started, the journal open, a worker polling, a client ready.
+
+The same code embedded and in production: what differs is what the settings name.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+
+from temporalio.api.enums.v1 import IndexedValueType
+from temporalio.api.operatorservice.v1 import AddSearchAttributesRequest, ListSearchAttributesRequest
+from temporalio.client import Client as TemporalClient
+from temporalio.service import RPCError, RPCStatusCode
+
+from dataflow.embedded.temporal import Address, temporal_server
+from dataflow.errors import Rejected
+from dataflow.journal import Journal, open_journal
+from dataflow.sdk.client import Client, connect
+from dataflow.settings import Settings
+from dataflow.worker import make_worker
+from workflows.names import ATTRIBUTES, Tuning
+
+
+@dataclass(frozen=True, slots=True)
+class Platform:
+    """What a command needs. `client` gives commands, `journal` remembers, `address` tells where Temporal is."""
+
+    settings: Settings
+    address: Address
+    client: Client
+    journal: Journal
+
+
+@asynccontextmanager
+async def platform(
+    settings: Settings, *, on_progress: Callable[[str], None] | None = None, worker: bool = True, actor: str = ""
+) -> AsyncIterator[Platform]:
+    """Everything up, and down again in the opposite order: the worker drains first, the server goes last.
+
+    `on_progress` takes lines for people about what takes long. Without `worker` this process only gives commands."""
+    async with AsyncExitStack() as stack:
+        settings.home.mkdir(parents=True, exist_ok=True)
+        address = await stack.enter_async_context(
+            temporal_server(settings, on_progress=on_progress) if on_progress else temporal_server(settings)
+        )
+        journal = await stack.enter_async_context(open_journal(settings.journal_url))
+        temporal = await connect(address.target, address.namespace)
+        if not address.owned:
+            await register_attributes(temporal, address.namespace)
+        if worker:
+            await stack.enter_async_context(
+                make_worker(temporal, journal, task_queue=settings.task_queue, home=settings.home)
+            )
+        tuning = Tuning(
+            heartbeat_timeout=settings.heartbeat_timeout,
+            segment_first=settings.segment_min,
+            segment_longest=settings.segment_max,
+        )
+        client = Client(temporal, task_queue=settings.task_queue, actor=actor, tuning=tuning)
+        yield Platform(settings, address, client, journal)
+
+
+async def register_attributes(temporal: TemporalClient, namespace: str) -> None:
+    """Make sure the cluster indexes our search attributes. Repeatable; `Rejected` where we may not add them."""
+    operator = temporal.operator_service
+    try:
+        known = await operator.list_search_attributes(ListSearchAttributesRequest(namespace=namespace))
+        missing = {name: kind for name, kind in ATTRIBUTES.items() if name not in known.custom_attributes}
+        if missing:
+            types = {
+                name: IndexedValueType.Value(f"INDEXED_VALUE_TYPE_{kind.upper()}") for name, kind in missing.items()
+            }
+            await operator.add_search_attributes(
+                AddSearchAttributesRequest(namespace=namespace, search_attributes=types)
+            )
+    except RPCError as error:
+        if error.status is RPCStatusCode.ALREADY_EXISTS:
+            return
+        raise Rejected(
+            f"the search attributes {', '.join(ATTRIBUTES)} are not there and cannot be added: {error.message}",
+            code="SEARCH_ATTRIBUTES",
+            hint="let an operator add them: temporal operator search-attribute create",
+        ) from error

@@ -1,0 +1,172 @@
+"""The asynchronous client: commands, queries and live progress of pipelines.
+
+Every method raises the errors of `dataflow.errors`: `NotFound`, `IllegalCommand`, `InvalidSpec`, `Conflict`, and
+`Retryable` where Temporal or a worker does not answer. A command returns when its events are in the journal, so a
+caller reads what it wrote.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+from uuid import uuid4
+
+from temporalio.client import Client as TemporalClient
+from temporalio.client import WithStartWorkflowOperation, WorkflowHandle
+from temporalio.common import SearchAttributeKey, WorkflowIDConflictPolicy, WorkflowIDReusePolicy
+from temporalio.contrib.pydantic import pydantic_data_converter
+
+from dataflow.domain.commands import Origin, UpdateConfig
+from dataflow.domain.spec import PipelineSpec
+from dataflow.domain.state import PipelineState
+from dataflow.errors import NotFound, Retryable
+from dataflow.sdk.failures import translated
+from dataflow.sdk.progress import Progress, combine
+from workflows.names import PIPELINE, Carried, Tuning, workflow_id
+
+_ANSWER = timedelta(seconds=90)
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """One line of a list of pipelines, from Temporal's index (a moment behind)."""
+
+    id: str
+    name: str
+    status: str
+    source: str
+    sink: str
+    owner: str
+
+
+async def connect(target: str, namespace: str) -> TemporalClient:
+    """A Temporal client that speaks our values. Raises `Retryable` where nothing answers."""
+    try:
+        return await TemporalClient.connect(target, namespace=namespace, data_converter=pydantic_data_converter)
+    except RuntimeError as refused:
+        raise Retryable(
+            f"no Temporal server answers at {target}: {refused}", code="CONNECTION_FAILED", hint="is it running?"
+        ) from refused
+
+
+class Client:
+    """Commands and queries over one Temporal namespace. `actor` is kept on every event the commands cause."""
+
+    def __init__(self, temporal: TemporalClient, *, task_queue: str, actor: str = "", tuning: Tuning | None = None) -> None:
+        self.temporal = temporal
+        self._queue = task_queue
+        self._actor = actor or "sdk"
+        self._tuning = tuning or Tuning()
+
+    async def create(self, spec: PipelineSpec) -> PipelineState:
+        """Create the pipeline; `Conflict` where its id exists, or existed and was deleted."""
+        pipeline = spec.pipeline_id
+        begin = WithStartWorkflowOperation[Any, Any](
+            PIPELINE,
+            Carried(state=PipelineState.empty(pipeline), tuning=self._tuning),
+            id=workflow_id(pipeline),
+            task_queue=self._queue,
+            id_conflict_policy=WorkflowIDConflictPolicy.USE_EXISTING,
+            id_reuse_policy=WorkflowIDReusePolicy.REJECT_DUPLICATE,
+        )
+        with translated(pipeline):
+            return await self.temporal.execute_update_with_start_workflow(  # type: ignore[no-any-return]
+                "create",
+                args=[spec.stored(), self._origin()],
+                start_workflow_operation=begin,
+                result_type=PipelineState,
+                rpc_timeout=_ANSWER,
+            )
+
+    async def restore(self, state: PipelineState) -> None:
+        """Start the workflow of a pipeline that the journal knows and Temporal has forgotten, from its folded state."""
+        with translated(state.pipeline_id):
+            await self.temporal.start_workflow(
+                PIPELINE,
+                Carried(state=state, tuning=self._tuning),
+                id=workflow_id(state.pipeline_id),
+                task_queue=self._queue,
+            )
+
+    async def start(self, pipeline: str) -> PipelineState:
+        """Start, or start again from where it was stopped."""
+        return await self._update(pipeline, "start")
+
+    async def stop(self, pipeline: str, reason: str = "") -> PipelineState:
+        """End the run at an epoch boundary."""
+        return await self._update(pipeline, "stop", reason)
+
+    async def pause(self, pipeline: str, reason: str = "") -> PipelineState:
+        """Hold at an epoch boundary."""
+        return await self._update(pipeline, "pause", reason)
+
+    async def resume(self, pipeline: str) -> PipelineState:
+        """Go on after a pause."""
+        return await self._update(pipeline, "resume")
+
+    async def reset(self, pipeline: str, *, from_start: bool = False) -> PipelineState:
+        """Back to configured, keeping definition and checkpoint; `from_start`: a new generation from the beginning."""
+        return await self._update(pipeline, "reset", from_start)
+
+    async def update(
+        self, pipeline: str, spec: PipelineSpec | Mapping[str, Any], *, partial: bool = False, from_start: bool = False
+    ) -> PipelineState:
+        """Change the definition of a configured or stopped pipeline; see `commands.UpdateConfig`."""
+        stored = spec.stored() if isinstance(spec, PipelineSpec) else dict(spec)
+        return await self._update(
+            pipeline, "update_config", UpdateConfig(spec=stored, partial=partial, from_start=from_start)
+        )
+
+    async def delete(self, pipeline: str) -> PipelineState:
+        """Retire for good; its events stay."""
+        return await self._update(pipeline, "delete")
+
+    async def state(self, pipeline: str) -> PipelineState:
+        """The state as recorded: what folding the journal gives."""
+        with translated(pipeline):
+            state: PipelineState = await self._handle(pipeline).query(
+                "state", result_type=PipelineState, rpc_timeout=timedelta(seconds=20)
+            )
+        if not state.version:
+            raise NotFound(f"there is no pipeline {pipeline!r}", hint="dataflow list shows all")
+        return state
+
+    async def progress(self, pipeline: str) -> Progress:
+        """The recorded state and, on top of it, what the running segments tell in their heartbeats."""
+        state = await self.state(pipeline)
+        with translated(pipeline):
+            description = await self._handle(pipeline).describe()
+        beats: dict[str, Mapping[str, Any]] = {}
+        for pending in description.raw_description.pending_activities:
+            if pending.activity_type.name == "dataflow.move" and pending.HasField("heartbeat_details"):
+                details = await self.temporal.data_converter.decode(pending.heartbeat_details.payloads)
+                beats[details[0]["lane"]] = details[0]
+        return combine(state, beats)
+
+    async def list(self, status: str | None = None) -> list[Summary]:
+        """All pipelines that are not deleted, by name; only those with that status where one is given."""
+        keys = [SearchAttributeKey.for_keyword(f"Dataflow{key}") for key in ("Name", "Status", "Source", "Sink", "Owner")]
+        query = f"WorkflowType = '{PIPELINE}' AND ExecutionStatus = 'Running'"
+        if status:
+            query += f" AND DataflowStatus = '{status}'"
+        found = []
+        with translated("*"):
+            async for run in self.temporal.list_workflows(query):
+                texts = [str(run.typed_search_attributes.get(key, "")) for key in keys]
+                if texts[1]:
+                    found.append(Summary(run.id.removeprefix("pipeline/"), *texts))
+        return sorted(found, key=lambda summary: (summary.name, summary.id))
+
+    async def _update(self, pipeline: str, name: str, *args: Any) -> PipelineState:
+        with translated(pipeline):
+            return await self._handle(pipeline).execute_update(  # type: ignore[no-any-return]
+                name, args=[*args, self._origin()], result_type=PipelineState, rpc_timeout=_ANSWER
+            )
+
+    def _handle(self, pipeline: str) -> WorkflowHandle[Any, Any]:
+        return self.temporal.get_workflow_handle(workflow_id(pipeline))
+
+    def _origin(self) -> Origin:
+        return Origin(actor=self._actor, correlation_id=str(uuid4()))

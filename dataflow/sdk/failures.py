@@ -1,0 +1,53 @@
+"""Errors of Temporal's client, as the errors of `dataflow.errors` they stand for."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from temporalio.client import (
+    WorkflowQueryFailedError,
+    WorkflowQueryRejectedError,
+    WorkflowUpdateFailedError,
+    WorkflowUpdateRPCTimeoutOrCancelledError,
+)
+from temporalio.exceptions import ApplicationError, WorkflowAlreadyStartedError
+from temporalio.service import RPCError, RPCStatusCode
+
+from dataflow import errors
+from dataflow.errors import Conflict, DataFlowError, InvalidSpec, NotFound, Problem, Rejected, Retryable
+
+
+def refusal(cause: BaseException) -> DataFlowError:
+    """The typed error behind a failed update."""
+    if not isinstance(cause, ApplicationError):
+        return Retryable(str(cause))
+    told: dict[str, Any] = cause.details[0] if cause.details and isinstance(cause.details[0], dict) else {}
+    if told.get("kind") == InvalidSpec.__name__:
+        return InvalidSpec([Problem("definition", cause.message)])
+    kind = getattr(errors, str(told.get("kind", "")), Rejected)
+    return kind(  # type: ignore[no-any-return]
+        cause.message, code=cause.type, hint=str(told.get("hint", "")), where=str(told.get("where", ""))
+    )
+
+
+@contextmanager
+def translated(pipeline: str) -> Iterator[None]:
+    """Errors of what is done inside, about this pipeline, leave as `dataflow.errors`."""
+    try:
+        yield
+    except WorkflowUpdateFailedError as failed:
+        raise refusal(failed.cause) from None
+    except WorkflowAlreadyStartedError:
+        raise Conflict(f"a pipeline {pipeline!r} has been before", hint="ids are not given out again") from None
+    except (WorkflowQueryFailedError, WorkflowQueryRejectedError) as failed:
+        raise Retryable(f"pipeline {pipeline!r} does not answer: {failed}") from failed
+    except WorkflowUpdateRPCTimeoutOrCancelledError as late:
+        raise Retryable(f"pipeline {pipeline!r} did not answer in time", hint="is a worker running?") from late
+    except RPCError as error:
+        if error.status is RPCStatusCode.NOT_FOUND:
+            raise NotFound(f"there is no pipeline {pipeline!r}", hint="dataflow list shows all") from None
+        if error.status in (RPCStatusCode.UNAVAILABLE, RPCStatusCode.DEADLINE_EXCEEDED, RPCStatusCode.CANCELLED):
+            raise Retryable(f"Temporal does not answer: {error.message}", code="SERVICE_UNAVAILABLE") from error
+        raise

@@ -1,0 +1,62 @@
+"""How far a pipeline is right now: its recorded state, and what its running segments say in their heartbeats."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from dataflow.domain.flow import Counters
+from dataflow.domain.state import PipelineState
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """`counters` and `epochs` are sums over all lanes of the generation, work that is not yet committed included;
+    `stages` is what each running segment does (waiting, writing, committing), by lane where it is known."""
+
+    state: PipelineState
+    counters: Counters
+    epochs: int
+    stages: tuple[str, ...] = ()
+
+    @property
+    def total_bytes(self) -> int | None:
+        """Input bytes in all, for every sink that reads them; None where endless or unknown."""
+        plan = self.state.plan
+        if plan is None or plan.total_bytes is None:
+            return None
+        return plan.total_bytes * len({lane.sink for lane in plan.lanes})
+
+    @property
+    def total_rows(self) -> int | None:
+        """Input rows in all, for every sink that reads them; None where endless or unknown."""
+        plan = self.state.plan
+        if plan is None or plan.total_rows is None:
+            return None
+        return plan.total_rows * len({lane.sink for lane in plan.lanes})
+
+    @property
+    def fraction(self) -> float | None:
+        """Between 0 and 1; None where the end is not known."""
+        for done, total in ((self.counters.read, self.total_rows), (self.counters.bytes_read, self.total_bytes)):
+            if total:
+                return min(1.0, done / total)
+        return None
+
+
+def combine(state: PipelineState, beats: Mapping[str, Mapping[str, Any]]) -> Progress:
+    """`beats`: the newest heartbeat of each lane that runs now, by lane name."""
+    counters, epochs, stages = Counters(), 0, []
+    lanes = state.checkpoint.lanes
+    for name in {*lanes, *beats}:
+        known = lanes.get(name)
+        beat = beats.get(name)
+        if beat and (known is None or int(beat["epoch"]) >= known.epoch):
+            counters += Counters(**beat["counters"])
+            epochs += int(beat["epoch"])
+            stages.append(str(beat["stage"]))
+        elif known:
+            counters += known.counters
+            epochs += known.epoch
+    return Progress(state, counters, epochs, tuple(stages))

@@ -1,0 +1,1 @@
+"""Deterministic code only: workflows see activities by typed name and the pure domain, nothing else."""
