@@ -23,9 +23,7 @@ def pipeline_error(error: Exception, part: ErrorType) -> PipelineError:
         return PipelineError(
             error_type=part, code=error.code, message=message, retryable=error.retryable, where=error.where
         )
-    return PipelineError(
-        error_type=part, code="INTERNAL", message=f"{type(error).__name__}: {error}", retryable=False
-    )
+    return PipelineError(error_type=part, code="INTERNAL", message=f"{type(error).__name__}: {error}", retryable=False)
 
 
 def failure(error: PipelineError) -> ApplicationError:

@@ -190,7 +190,7 @@ class Mover:
                 return False
 
     async def _fill(self, writer: LaneWriter, epoch: _Epoch, batches: ByteQueue[tuple[str, Chunk, Passed]]) -> bool:
-        """Write batches into the open epoch until it is full or a stop is asked for (True), or none will come (False)."""
+        """Write batches into the open epoch until it is full or a stop is asked for (True), or no more come (False)."""
         limits = self._limits
         while epoch.read < limits.max_rows and epoch.bytes < limits.max_bytes:
             wait = epoch.started + limits.interval - time.monotonic()
@@ -227,7 +227,7 @@ async def move(
 
 
 def note(ledger: list[LedgerEntry], before: Receipt, after: Receipt) -> None:
-    """Add an epoch to the compact ledger, which keeps at most 64 entries: beyond, neighbours are merged pair by pair."""
+    """Add an epoch to the compact ledger, which keeps at most 64 entries: then neighbours are merged pair by pair."""
     gain = after.counters - before.counters
     ledger.append(LedgerEntry(after.epoch, after.epoch, gain.read, gain.written, dict(after.positions)))
     if len(ledger) > 64:

@@ -1,7 +1,8 @@
 """Schemas as text: how column types are written in plans, messages and declared schemas.
 
-    int8 int16 int32 int64 uint8 uint16 uint32 uint64 float32 float64 bool string binary date time null
-    datetime[us] datetime[us, Europe/Paris] duration[ms] decimal(38, 9) list<int64> struct<"a": int64, "b": list<string>>
+int8 int16 int32 int64 uint8 uint16 uint32 uint64 float32 float64 bool string binary date time null
+datetime[us] datetime[us, Europe/Paris] duration[ms] decimal(38, 9) list<int64>
+    struct<"a": int64, "b": list<string>>
 """
 
 from __future__ import annotations
@@ -54,7 +55,9 @@ def format_type(kind: pl.DataType) -> str:
         case pl.Array():
             return f"list<{format_type(_instance(kind.inner))}>"
         case pl.Struct():
-            inner = (f"{json.dumps(f.name, ensure_ascii=False)}: {format_type(_instance(f.dtype))}" for f in kind.fields)
+            names = [json.dumps(field.name, ensure_ascii=False) for field in kind.fields]
+            kinds = [format_type(_instance(field.dtype)) for field in kind.fields]
+            inner = (f"{name}: {text}" for name, text in zip(names, kinds, strict=True))
             return f"struct<{', '.join(inner)}>"
         case pl.Enum():
             return "string"

@@ -19,10 +19,10 @@ from temporalio.common import SearchAttributeKey
 from temporalio.exceptions import ActivityError, ApplicationError
 
 with workflow.unsafe.imports_passed_through():
-    from activities.names import APPEND, COMPLETE, MOVE, PLAN
-    from dataflow.domain import commands as do
     from pydantic import TypeAdapter
 
+    from activities.names import APPEND, COMPLETE, MOVE, PLAN
+    from dataflow.domain import commands as do
     from dataflow.domain.commands import Origin
     from dataflow.domain.events import Event, EventRecord, RetryScheduled, seal
     from dataflow.domain.flow import Lane
@@ -372,7 +372,7 @@ class PipelineWorkflow:
         if receipt.epoch <= before:
             return
         ledger = list(report.ledger)
-        if report.first_epoch > before + 1:  # committed by an attempt whose report was lost: the receipt still counts it
+        if report.first_epoch > before + 1:  # committed by an attempt whose report was lost
             ledger.insert(0, LedgerEntry(before + 1, report.first_epoch - 1, -1, -1))
         await self._apply(
             do.RecordSegment(
@@ -390,9 +390,7 @@ class PipelineWorkflow:
 
     async def _complete(self, plan: Plan) -> None:
         state = self._state
-        order = CompleteOrder(
-            pipeline=state.pipeline_id, generation=plan.generation, spec=state.spec, plan=plan
-        )
+        order = CompleteOrder(pipeline=state.pipeline_id, generation=plan.generation, spec=state.spec, plan=plan)
         try:
             outputs = await start(COMPLETE, order, within=3600, heartbeat=self._carried.tuning.heartbeat_timeout)
         except ActivityError as failed:

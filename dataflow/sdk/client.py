@@ -54,7 +54,9 @@ async def connect(target: str, namespace: str) -> TemporalClient:
 class Client:
     """Commands and queries over one Temporal namespace. `actor` is kept on every event the commands cause."""
 
-    def __init__(self, temporal: TemporalClient, *, task_queue: str, actor: str = "", tuning: Tuning | None = None) -> None:
+    def __init__(
+        self, temporal: TemporalClient, *, task_queue: str, actor: str = "", tuning: Tuning | None = None
+    ) -> None:
         self.temporal = temporal
         self._queue = task_queue
         self._actor = actor or "sdk"
@@ -147,7 +149,9 @@ class Client:
 
     async def list(self, status: str | None = None) -> list[Summary]:
         """All pipelines that are not deleted, by name; only those with that status where one is given."""
-        keys = [SearchAttributeKey.for_keyword(f"Dataflow{key}") for key in ("Name", "Status", "Source", "Sink", "Owner")]
+        keys = [
+            SearchAttributeKey.for_keyword(f"Dataflow{key}") for key in ("Name", "Status", "Source", "Sink", "Owner")
+        ]
         query = f"WorkflowType = '{PIPELINE}' AND ExecutionStatus = 'Running'"
         if status:
             query += f" AND DataflowStatus = '{status}'"
