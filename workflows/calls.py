@@ -11,7 +11,7 @@ from temporalio.exceptions import ActivityError, ApplicationError, CancelledErro
 
 with workflow.unsafe.imports_passed_through():
     from activities.names import Activity
-    from dataflow.domain.state import PipelineError
+    from dataflow.domain.state import ErrorType, PipelineError
 
 In = TypeVar("In")
 Out = TypeVar("Out")
@@ -45,4 +45,4 @@ def reported(failure: ActivityError) -> PipelineError | None:
     if isinstance(cause, ApplicationError) and cause.details and isinstance(cause.details[0], dict):
         return PipelineError(**cause.details[0])
     code = "TIMEOUT" if isinstance(cause, TimeoutError) else "SYSTEM_ERROR"
-    return PipelineError(error_type="system", code=code, message=str(cause or failure), retryable=code == "TIMEOUT")
+    return PipelineError(error_type=ErrorType.SYSTEM, code=code, message=str(cause or failure), retryable=code == "TIMEOUT")

@@ -27,9 +27,10 @@ def refusal(cause: BaseException) -> DataFlowError:
     if told.get("kind") == InvalidSpec.__name__:
         return InvalidSpec([Problem("definition", cause.message)])
     kind = getattr(errors, str(told.get("kind", "")), Rejected)
-    return kind(  # type: ignore[no-any-return]
+    found: DataFlowError = kind(
         cause.message, code=cause.type, hint=str(told.get("hint", "")), where=str(told.get("where", ""))
     )
+    return found
 
 
 @contextmanager
