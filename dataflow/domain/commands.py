@@ -118,10 +118,13 @@ class ReportMetrics:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReportFailure:
-    """The run hit an error. `jitter`, between -0.2 and 0.2, comes from the caller's random source."""
+    """The run hit an error, on `lane` if that is known: each lane's failures in a row are counted apart, so one that
+    goes on well does not hide one that never does. `jitter`, between -0.2 and 0.2, comes from the caller's random
+    source."""
 
     error: PipelineError
     jitter: float = 0.0
+    lane: str = ""
     kind: Literal["ReportFailure"] = "ReportFailure"
 
 
@@ -169,11 +172,13 @@ class UpdateConfig:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BatchTimeout:
-    """A batch took longer than it may. Ignored where that batch is recorded already. `jitter` as in ReportFailure."""
+    """A batch took longer than it may. Ignored where that batch is recorded already. `jitter` and `lane` as in
+    ReportFailure."""
 
     batch_id: str
     timeout_ms: int
     jitter: float = 0.0
+    lane: str = ""
     kind: Literal["BatchTimeout"] = "BatchTimeout"
 
 

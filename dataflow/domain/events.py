@@ -163,7 +163,7 @@ class MetricsReported:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RetryScheduled:
-    """The run goes on after `backoff_ms`; this is retry number `retry_count` in a row, counted from 1."""
+    """The run (or `lane` of it) goes on after `backoff_ms`; this is its retry number `retry_count` in a row, from 1."""
 
     schema_version: ClassVar[int] = 1
     extra_tags: ClassVar[tuple[str, ...]] = ("retry-events", "error-recovery")
@@ -171,6 +171,7 @@ class RetryScheduled:
     error: PipelineError
     retry_count: int
     backoff_ms: int
+    lane: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
 
 from dataflow.domain.flow import Delivery, OnRecord
 
@@ -70,6 +70,13 @@ class SourceStage(Stage):
         None, ge=1, le=10_000, description="Rows of one batch at most; default: as the source likes."
     )
     poll_interval: Seconds = Field(0.0, le=3600, description="Pause between two looks at a source that must be asked.")
+
+    @field_validator("poll_interval")
+    @classmethod
+    def _measurable(cls, value: float) -> float:
+        if 0 < value < 0.001:
+            raise ValueError("0, or 1ms to 1h")
+        return value
 
 
 class TransformStage(Stage):

@@ -165,6 +165,7 @@ class PipelineState:
     `spec` is the stored definition (`PipelineSpec.stored()`). `metrics` counts this run, `lifetime` all of them, this
     one included. `recent_batches` are the newest batch ids, oldest first, with their source offsets beside them
     (-1 for a segment's); a pushed batch at or below `forgotten_offset` may be a repeat of one no longer remembered.
+    `retries` counts the failures in a row of each lane (`""`: of no lane in particular), `retry_count` is the highest.
     `paused_seconds` sums this run's finished pauses. `reported` holds the figures of the latest metrics report.
     """
 
@@ -187,6 +188,7 @@ class PipelineState:
     failed_at: datetime | None = None
     error: PipelineError | None = None
     retry_count: int = 0
+    retries: Mapping[str, int] = field(default_factory=dict)
     plan: Plan | None = None
     plan_number: int = 0
     checkpoint: Checkpoint = field(default_factory=Checkpoint)

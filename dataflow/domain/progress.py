@@ -1,0 +1,111 @@
+"""Batches and the checkpoint: what moved, and what is only being said a second time."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from dataflow.domain.commands import IngestBatch, RecordSegment, UpdateCheckpoint
+from dataflow.domain.events import BatchIngested, BatchProcessed, CheckpointMove, CheckpointUpdated, Event
+from dataflow.domain.flow import Counters
+from dataflow.domain.state import MEMORY, LaneCheckpoint, PipelineState
+from dataflow.errors import Conflict
+
+_NEVER_FALLS = ("read", "written", "filtered", "failed", "dead_lettered", "bytes_read")
+
+
+def ingest(state: PipelineState, command: IngestBatch) -> tuple[Event, ...]:
+    """A pushed batch counts in full. Its id seen before: nothing. `Conflict` where that can no longer be known."""
+    if command.batch_id in state.recent_batches:
+        return ()
+    if command.source_offset <= state.forgotten_offset:
+        raise Conflict(
+            f"batch {command.batch_id} at offset {command.source_offset} may be a repeat: pipeline "
+            f"{state.pipeline_id} remembers {MEMORY} batches, all up to offset {state.forgotten_offset} are forgotten",
+            hint="push new batches with rising offsets",
+        )
+    checkpoint = state.checkpoint
+    return (
+        BatchIngested(
+            batch_id=command.batch_id, record_count=command.record_count, source_offset=command.source_offset
+        ),
+        BatchProcessed(
+            batch_id=command.batch_id, success_count=command.record_count, failure_count=0, processing_time_ms=0
+        ),
+        CheckpointUpdated(
+            checkpoint=CheckpointMove(
+                offset=max(checkpoint.offset, command.source_offset),
+                records_processed=checkpoint.records_processed + command.record_count,
+            )
+        ),
+    )
+
+
+def record_segment(state: PipelineState, command: RecordSegment) -> tuple[Event, ...]:
+    """Batch and checkpoint move together. Epochs recorded before: nothing. `Conflict` for a report that cannot be of
+    this generation, plan or lane."""
+    what = f"segment {command.batch_id} of pipeline {state.pipeline_id}"
+    if command.generation is not None and command.generation != state.generation:
+        raise Conflict(f"{what} is of generation {command.generation}, now is {state.generation}")
+    if state.plan is not None and command.lane not in {lane.name for lane in state.plan.lanes}:
+        raise Conflict(f"{what} is of lane {command.lane}, which plan {state.plan.number} does not have")
+    before = state.checkpoint.lanes.get(command.lane, LaneCheckpoint(epoch=0))
+    if command.last_epoch <= before.epoch:
+        return ()
+    if command.batch_id in state.recent_batches:
+        raise Conflict(f"{what} is recorded already, and ends in epoch {command.last_epoch} this time")
+    moved = command.counters - before.counters
+    if falls := [name for name in _NEVER_FALLS if getattr(moved, name) < 0]:
+        raise Conflict(
+            f"{what} counts less than was counted before: {', '.join(falls)}",
+            hint="the sink's receipts were removed or replaced; reset from the start",
+        )
+    success = moved.written + moved.filtered
+    offset = state.checkpoint.offset + moved.read
+    lane = LaneCheckpoint(epoch=command.last_epoch, positions=command.positions, counters=command.counters)
+    return (
+        BatchIngested(
+            batch_id=command.batch_id,
+            record_count=moved.read,
+            source_offset=offset,
+            lane=command.lane,
+            first_epoch=command.first_epoch,
+            last_epoch=command.last_epoch,
+        ),
+        BatchProcessed(
+            batch_id=command.batch_id,
+            success_count=success,
+            failure_count=moved.failed,
+            processing_time_ms=command.milliseconds,
+            lane=command.lane,
+            counters=moved,
+            epochs=command.epochs,
+        ),
+        CheckpointUpdated(
+            checkpoint=CheckpointMove(
+                offset=offset,
+                records_processed=state.checkpoint.records_processed + success,
+                lanes={command.lane: lane},
+            )
+        ),
+    )
+
+
+def move_checkpoint(state: PipelineState, command: UpdateCheckpoint) -> tuple[Event, ...]:
+    """The checkpoint from outside, if it goes forward; nothing if it stays; `Conflict` if any part goes back."""
+    old, new = state.checkpoint, command.checkpoint
+    lanes = {name: lane for name, lane in new.lanes.items() if old.lanes.get(name) != lane}
+    if new.offset < old.offset or new.records_processed < old.records_processed or _goes_back(old.lanes, lanes):
+        raise Conflict(
+            f"the checkpoint of pipeline {state.pipeline_id} is at offset {old.offset} and does not go back",
+            hint="stop the pipeline and reset it from the start",
+        )
+    if (new.offset, new.records_processed) == (old.offset, old.records_processed) and not lanes:
+        return ()
+    move = CheckpointMove(offset=new.offset, records_processed=new.records_processed, lanes=lanes)
+    return (CheckpointUpdated(checkpoint=move),)
+
+
+def _goes_back(old: Mapping[str, LaneCheckpoint], new: Mapping[str, LaneCheckpoint]) -> bool:
+    nothing = LaneCheckpoint(epoch=0, counters=Counters())
+    # a lane that differs must be further: the same epoch with other positions would be another truth
+    return any(lane.epoch <= old.get(name, nothing).epoch for name, lane in new.items())
