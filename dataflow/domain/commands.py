@@ -101,8 +101,8 @@ class RecordSegment:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UpdateCheckpoint:
-    """Move the checkpoint forward from outside. Lanes that are not named stay; `timestamp` is ignored, the event's
-    own time counts. Going back is a reset, not a checkpoint."""
+    """Move the checkpoint's offset and count forward from outside. Lanes are left out or as they are: only what their
+    sinks commit moves them. `timestamp` is ignored, the event's own time counts. Going back takes a reset."""
 
     checkpoint: Checkpoint
     kind: Literal["UpdateCheckpoint"] = "UpdateCheckpoint"

@@ -15,7 +15,8 @@ from dataflow.errors import Conflict
 def update(state: PipelineState, command: UpdateConfig) -> tuple[ConfigUpdated, ...]:
     """The change of definition the command asks for; none where nothing would change."""
     old, new = state.definition, definition(_merged(state, command), state.pipeline_id)
-    if new == old and not command.from_start:
+    anew = command.from_start and _begun(state)
+    if new == old and not anew:
         return ()
     moved = _moved(old, new)
     if moved and _begun(state) and not command.from_start:
@@ -23,7 +24,6 @@ def update(state: PipelineState, command: UpdateConfig) -> tuple[ConfigUpdated, 
             f"pipeline {state.pipeline_id} has moved data already and would have another {moved}",
             hint="what was read is known only of the old one: change it with from_start to read from the first record",
         )
-    anew = command.from_start and _begun(state)
     return (
         ConfigUpdated(
             spec=new.stored(),

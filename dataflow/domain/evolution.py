@@ -55,7 +55,7 @@ def _changed(state: PipelineState, event: e.Event, time: datetime, where: str) -
             _expect(event.plan.generation, state.generation, where)
             return replace(state, plan=event.plan, plan_number=event.plan.number)
         case e.BatchIngested():
-            return state.remembering(event.batch_id, -1 if event.lane else event.source_offset)
+            return state if event.lane else state.remembering(event.batch_id, event.source_offset)
         case e.BatchProcessed():
             return _processed(state, event, time)
         case e.CheckpointUpdated():
@@ -70,7 +70,7 @@ def _changed(state: PipelineState, event: e.Event, time: datetime, where: str) -
         case e.PipelineFailed():
             return replace(state, error=event.error, failed_at=time)
         case e.PipelineCompleted():
-            return replace(state, outputs=event.outputs, completed_at=time)
+            return replace(state, outputs=event.outputs, completed_at=time, error=None, retry_count=0, retries={})
         case e.PipelineReset():
             _expect(event.generation, state.generation + event.from_start, where)
             cleared = replace(state, error=None, failed_at=None, completed_at=None, retry_count=0, retries={})

@@ -82,7 +82,7 @@ def _retry_or_fail(
 
 
 def _time_out(state: PipelineState, command: c.BatchTimeout) -> tuple[e.Event, ...]:
-    if command.batch_id in state.recent_batches:
+    if command.batch_id in {*state.recent_batches, *(lane.batch_id for lane in state.checkpoint.lanes.values())}:
         return ()  # it finished just before: the timer came late
     error = PipelineError(
         error_type=ErrorType.SYSTEM,

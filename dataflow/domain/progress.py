@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 from dataflow.domain.commands import IngestBatch, RecordSegment, UpdateCheckpoint
 from dataflow.domain.events import BatchIngested, BatchProcessed, CheckpointMove, CheckpointUpdated, Event
-from dataflow.domain.flow import Counters
 from dataflow.domain.state import MEMORY, LaneCheckpoint, PipelineState
 from dataflow.errors import Conflict
 
@@ -51,7 +48,7 @@ def record_segment(state: PipelineState, command: RecordSegment) -> tuple[Event,
     before = state.checkpoint.lanes.get(command.lane, LaneCheckpoint(epoch=0))
     if command.last_epoch <= before.epoch:
         return ()
-    if command.batch_id in state.recent_batches:
+    if command.batch_id == before.batch_id:
         raise Conflict(f"{what} is recorded already, and ends in epoch {command.last_epoch} this time")
     moved = command.counters - before.counters
     if falls := [name for name in _NEVER_FALLS if getattr(moved, name) < 0]:
@@ -61,7 +58,9 @@ def record_segment(state: PipelineState, command: RecordSegment) -> tuple[Event,
         )
     success = moved.written + moved.filtered
     offset = state.checkpoint.offset + moved.read
-    lane = LaneCheckpoint(epoch=command.last_epoch, positions=command.positions, counters=command.counters)
+    lane = LaneCheckpoint(
+        epoch=command.last_epoch, positions=command.positions, counters=command.counters, batch_id=command.batch_id
+    )
     return (
         BatchIngested(
             batch_id=command.batch_id,
@@ -91,21 +90,20 @@ def record_segment(state: PipelineState, command: RecordSegment) -> tuple[Event,
 
 
 def move_checkpoint(state: PipelineState, command: UpdateCheckpoint) -> tuple[Event, ...]:
-    """The checkpoint from outside, if it goes forward; nothing if it stays; `Conflict` if any part goes back."""
+    """The checkpoint from outside, if it goes forward; nothing if it stays; `Conflict` if it goes back or would move
+    a lane: lanes follow what their sinks have committed, and nothing else."""
     old, new = state.checkpoint, command.checkpoint
-    lanes = {name: lane for name, lane in new.lanes.items() if old.lanes.get(name) != lane}
-    if new.offset < old.offset or new.records_processed < old.records_processed or _goes_back(old.lanes, lanes):
+    if moved := [name for name, lane in new.lanes.items() if old.lanes.get(name) != lane]:
         raise Conflict(
-            f"the checkpoint of pipeline {state.pipeline_id} is at offset {old.offset} and does not go back",
+            f"lane {moved[0]} of pipeline {state.pipeline_id} moves only by what its sink commits",
+            hint="leave the lanes out",
+        )
+    if new.offset < old.offset or new.records_processed < old.records_processed:
+        raise Conflict(
+            f"the checkpoint of pipeline {state.pipeline_id} is at offset {old.offset} after "
+            f"{old.records_processed} records and does not go back",
             hint="stop the pipeline and reset it from the start",
         )
-    if (new.offset, new.records_processed) == (old.offset, old.records_processed) and not lanes:
+    if (new.offset, new.records_processed) == (old.offset, old.records_processed):
         return ()
-    move = CheckpointMove(offset=new.offset, records_processed=new.records_processed, lanes=lanes)
-    return (CheckpointUpdated(checkpoint=move),)
-
-
-def _goes_back(old: Mapping[str, LaneCheckpoint], new: Mapping[str, LaneCheckpoint]) -> bool:
-    nothing = LaneCheckpoint(epoch=0, counters=Counters())
-    # a lane that differs must be further: the same epoch with other positions would be another truth
-    return any(lane.epoch <= old.get(name, nothing).epoch for name, lane in new.items())
+    return (CheckpointUpdated(checkpoint=CheckpointMove(offset=new.offset, records_processed=new.records_processed)),)

@@ -20,7 +20,7 @@ GENESIS = "0" * 64
 """`previous_hash` of the first event of a stream."""
 
 MEMORY = 1000
-"""How many batch ids a pipeline remembers for recognising repeats."""
+"""How many pushed batches a pipeline remembers for recognising repeats. Segments need none: their epochs count up."""
 
 
 class Status(StrEnum):
@@ -105,11 +105,13 @@ class Metrics:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LaneCheckpoint:
-    """How far one lane is: its last recorded epoch, the positions after it, its counters from epoch 1 on."""
+    """How far one lane is: its last recorded epoch, the positions after it, its counters from epoch 1 on, and the
+    batch (segment) that brought it there."""
 
     epoch: int
     positions: Mapping[str, Position] = field(default_factory=dict)
     counters: Counters = field(default_factory=Counters)
+    batch_id: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -163,8 +165,9 @@ class PipelineState:
     """All that is known of one pipeline after `version` events. Only `pipeline.evolve` makes new ones.
 
     `spec` is the stored definition (`PipelineSpec.stored()`). `metrics` counts this run, `lifetime` all of them, this
-    one included. `recent_batches` are the newest batch ids, oldest first, with their source offsets beside them
-    (-1 for a segment's); a pushed batch at or below `forgotten_offset` may be a repeat of one no longer remembered.
+    one included. `error` is why the pipeline failed, or what the retry under way is for.
+    `recent_batches` are the ids of the newest pushed batches, oldest first, `recent_offsets` their source offsets; a
+    batch at or below `forgotten_offset` may be a repeat of one no longer remembered.
     `retries` counts the failures in a row of each lane (`""`: of no lane in particular), `retry_count` is the highest.
     `paused_seconds` sums this run's finished pauses. `reported` holds the figures of the latest metrics report.
     """

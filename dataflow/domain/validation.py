@@ -109,8 +109,6 @@ def _broken(command: c.Command) -> Iterator[Problem]:
         case c.UpdateCheckpoint(checkpoint=checkpoint):
             yield from _natural("checkpoint.offset", checkpoint.offset)
             yield from _natural("checkpoint.records_processed", checkpoint.records_processed)
-            for name, lane in checkpoint.lanes.items():
-                yield from _natural(f"checkpoint.lanes.{name}.epoch", lane.epoch)
         case c.ReportMetrics(metrics=metrics):
             if not 1 <= len(metrics) <= MAX_FIGURES:
                 yield Problem("metrics", f"has {len(metrics)} figures, not 1 to {MAX_FIGURES}")
@@ -135,6 +133,7 @@ def check_plan(state: PipelineState, plan: Plan) -> None:
     A lane that has committed keeps its splits within a generation (new ones may join): its receipt in the sink knows
     no others, so a split that moved would be read again from its first record."""
     problems: list[Problem] = []
+    hint = f"read all of it again: dataflow reset --from-start {state.pipeline_id}"
     sinks = set(state.definition.sink_names())
     seen: set[str] = set()
     taken: set[tuple[str, str]] = set()
@@ -151,10 +150,12 @@ def check_plan(state: PipelineState, plan: Plan) -> None:
             if (lane.sink, split) in taken:
                 problems.append(Problem(f"{path}.splits", f"{split} is in this lane twice or in another", "duplicate"))
             taken.add((lane.sink, split))
-        known = state.checkpoint.lanes.get(lane.name)
-        if known and (lost := sorted(set(known.positions) - set(lane.splits))):
-            hint = f"read all of it again: dataflow reset --from-start {state.pipeline_id}"
+        begun = state.checkpoint.lanes.get(lane.name)
+        if begun and (lost := sorted(set(begun.positions) - set(lane.splits))):
             problems.append(Problem(f"{path}.splits", f"{', '.join(lost)} began here and may not move", "moved", hint))
+    for name, known in state.checkpoint.lanes.items():
+        if name.rpartition("-")[0] in sinks and known.positions and name not in seen:
+            problems.append(Problem("plan.lanes", f"lane {name} has begun and is missing", "moved", hint))
     if problems:
         raise InvalidSpec(problems)
 
