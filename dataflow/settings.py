@@ -62,7 +62,7 @@ class Settings(BaseSettings):
     heartbeat_timeout: Seconds = Field(
         8.0, ge=1, le=600, description="A worker silent for this long is taken for lost, its segment runs elsewhere."
     )
-    segment_min: Seconds = Field(2.0, gt=0, le=3600, description="Length of a pipeline's first segments.")
+    segment_min: Seconds = Field(10.0, gt=0, le=3600, description="Length of a pipeline's first segments.")
     segment_max: Seconds = Field(60.0, gt=0, le=3600, description="Length of segments in a steady stream.")
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least severe level logged.")
     log_json: bool = Field(False, description="Log lines as JSON objects.")

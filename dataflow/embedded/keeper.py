@@ -25,7 +25,7 @@ from pathlib import Path
 from dataflow.embedded import process
 from dataflow.embedded.lock import FileLock
 from dataflow.embedded.probe import serving
-from dataflow.embedded.record import Files, Record
+from dataflow.embedded.record import Files, Publisher, Record
 
 PORT, UI_PORT = 7233, 8233
 SEARCH_ATTRIBUTES = {
@@ -73,6 +73,7 @@ class Keeper:
         self.namespace = namespace
         self.asked_to_stop = False
         self._idle_since: float | None = None
+        self._publisher = Publisher(self.files.record)
         self._users = FileLock(self.files.users)
         self._server: subprocess.Popen[bytes] | None = None
         self._record = Record(state="starting", keeper=os.getpid(), binary=str(binary))
@@ -91,7 +92,9 @@ class Keeper:
             finally:
                 if self._server:
                     process.stop(self._server, STOP_GRACE)
-            self.files.record.unlink(missing_ok=True)
+                self._publisher.close()
+            if self._users.held:  # else it was told to stop: users remain, and the next keeper needs this address
+                self.files.record.unlink(missing_ok=True)
             # The keeper's lock goes first: whoever then gets in as a user finds no keeper, and starts one.
             alone.release()
             self._users.release()
@@ -103,7 +106,7 @@ class Keeper:
 
     def _note(self, **changes: object) -> None:
         self._record = replace(self._record, **changes)  # type: ignore[arg-type]
-        self._record.write(self.files.record)
+        self._publisher.publish(self._record)
 
     def _begin(self) -> bool:
         """The first start of this keeper: settle the ports, start, report."""

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
-import os
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Literal
 
+from dataflow.embedded.lock import FileLock
 from dataflow.errors import Corrupt
 
 State = Literal["starting", "ready", "restarting", "failed"]
@@ -65,22 +66,60 @@ class Record:
     def ui(self) -> str:
         return f"http://127.0.0.1:{self.ui_port}"
 
-    def write(self, path: Path) -> None:
-        """Replace the file in one step: a reader sees the old record or the new one."""
-        path.parent.mkdir(parents=True, exist_ok=True)
-        fresh = path.with_suffix(f".{os.getpid()}.tmp")
-        fresh.write_text(json.dumps({**asdict(self), "address": self.address, "ui": self.ui}, indent=1) + "\n")
-        fresh.replace(path)
-
     @classmethod
-    def read(cls, path: Path) -> Record | None:
-        """The record, or None where there is none. Raises `Corrupt` for a file that no keeper wrote."""
+    def parse(cls, text: str, path: Path) -> Record:
+        """Raises `Corrupt` for what no keeper wrote."""
         try:
-            data = json.loads(path.read_text())
+            data = json.loads(text)
             return cls(**{field.name: data[field.name] for field in fields(cls)})
-        except FileNotFoundError:
-            return None
         except (ValueError, KeyError, TypeError) as error:
             raise Corrupt(
                 f"not a record of the Temporal dev server: {error!r}", where=str(path), hint="remove it"
             ) from None
+
+    @classmethod
+    def read(cls, path: Path) -> Record | None:
+        """The last record, its keeper alive or not; None where there is none."""
+        try:
+            return cls.parse(path.read_text(), path)
+        except FileNotFoundError:
+            return None
+
+    @classmethod
+    def read_live(cls, path: Path) -> Record | None:
+        """The record of a keeper that lives; None where there is none, or only what a killed keeper left behind."""
+        try:
+            with path.open() as file:
+                try:
+                    fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+                except BlockingIOError:  # its writer holds it
+                    return cls.parse(file.read(), path)
+        except FileNotFoundError:
+            pass
+        return None
+
+
+class Publisher:
+    """Writes records, each in one step: a reader sees the old one or the new one. Its process holds a lock on the very
+    file that it published last, so a record proves by itself whether its writer lives."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._held: FileLock | None = None
+
+    def publish(self, record: Record) -> None:
+        fresh = self.path.with_suffix(f".{record.keeper}.tmp")
+        fresh.unlink(missing_ok=True)  # left by a process of the same number, long ago
+        lock = FileLock(fresh)
+        if not lock.acquire():
+            raise Corrupt("another process writes under our process number", where=str(fresh))
+        fresh.write_text(json.dumps({**asdict(record), "address": record.address, "ui": record.ui}, indent=1) + "\n")
+        fresh.replace(self.path)
+        self.close()
+        self._held = lock
+
+    def close(self) -> None:
+        """Let the last record go stale."""
+        if self._held:
+            self._held.release()
+            self._held = None

@@ -66,7 +66,7 @@ async def temporal_server(settings: Settings, *, on_progress: Progress = _quiet)
             limit.reschedule(None)
         try:
             record = await user.ensure()
-            watch = asyncio.create_task(user.watch(), name="temporal-keeper-watch")
+            watch = asyncio.create_task(user.watch(record), name="temporal-keeper-watch")
             try:
                 yield Address(target=record.address, namespace=settings.temporal_namespace, ui=record.ui, owned=True)
             finally:
@@ -79,8 +79,7 @@ async def temporal_server(settings: Settings, *, on_progress: Progress = _quiet)
 
 def running(home: Path) -> Record | None:
     """This home's server as its keeper describes it, or None where none is running. Does not make the caller a user."""
-    files = Files(home=home)
-    return Record.read(files.record) if files.keeper.exists() and is_held(files.keeper) else None
+    return Record.read_live(Files(home=home).record)
 
 
 class _User:
@@ -101,13 +100,11 @@ class _User:
         clock = asyncio.get_running_loop()
         deadline = clock.time() + START_LIMIT
         while clock.time() < deadline:
-            kept = is_held(self.files.keeper)
-            record = Record.read(self.files.record)
-            # Ready may be the word of a keeper that was killed: only an answer counts.
-            if kept and record and record.state == "ready" and await asyncio.to_thread(serving, record.address):
+            record = Record.read_live(self.files.record)
+            if record and record.state == "ready" and await asyncio.to_thread(serving, record.address):
                 return record
-            if not kept:
-                self._failed(record)
+            if not is_held(self.files.keeper):
+                self._failed(Record.read(self.files.record))
                 await self._begin_keeper()
             await asyncio.sleep(POLL)
         raise TimedOut(
@@ -126,7 +123,7 @@ class _User:
                 code="TEMPORAL_UNAVAILABLE",
                 hint=f"see {self.files.log}",
             )
-        if any(keeper.returncode for keeper in ended):
+        if any(keeper.returncode > 0 for keeper in ended):  # below zero it was killed: another may do better
             raise Retryable(
                 f"the keeper of the Temporal dev server ended with code {ended[-1].returncode}",
                 code="TEMPORAL_UNAVAILABLE",
@@ -153,20 +150,20 @@ class _User:
                 start_new_session=True,  # it outlives this process while there are other users
             )
 
-    async def watch(self) -> None:
+    async def watch(self, known: Record) -> None:
         """For ever: start a keeper where the last one died. A failure is reported and tried again."""
         while True:
             await asyncio.sleep(CHECK_EVERY)
-            for keeper in self._keepers:
-                keeper.poll()
+            self._keepers = [keeper for keeper in self._keepers if keeper.poll() is None]
             if is_held(self.files.keeper):
                 continue
             self._progress("Temporal dev server: its keeper has died, starting it again")
             try:
-                await self.ensure()
+                record = await self.ensure()
+                if record.address != known.address:
+                    logger.error("%s was taken by another program; Temporal is at %s", known.address, record.address)
             except (Retryable, Corrupt) as error:
                 logger.warning("the Temporal dev server cannot be started again yet: %s", error)
-                self._keepers.clear()
 
     def forget(self) -> None:
         """Let the keepers live on without us: they end by themselves, and init reaps them."""
