@@ -9,8 +9,10 @@ import psutil
 import pytest
 
 from dataflow.embedded import binary, build, download
+from dataflow.embedded.__main__ import main
 from dataflow.embedded.run import ProgramFailed, output, watched
 from dataflow.errors import Rejected
+from dataflow.settings import Settings
 
 GOOD = "echo 'temporal version 1.5.1 (Server 1.29.1, UI 2.42.1)'"
 OLD = "echo 'temporal version 0.9.0 (Server 1.20.4, UI 2.1.0)'"
@@ -179,3 +181,14 @@ async def test_programs_that_fail_show_their_last_words() -> None:
         )
         == "b"
     )
+
+
+def test_the_door_for_scripts(
+    machine: Path, settings: Settings, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    good = program(machine / "temporal", GOOD)
+    assert main() == 0
+    assert capsys.readouterr().out == f"{good}\n"
+    monkeypatch.setenv("DATAFLOW_TEMPORAL_BINARY", str(machine / "none"))
+    assert main() == 1
+    assert "cannot be run" in capsys.readouterr().err

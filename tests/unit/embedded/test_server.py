@@ -79,8 +79,7 @@ def homes() -> Iterator[list[Path]]:
     """At the end of all these tests no keeper and no server of theirs is left."""
     used: list[Path] = []
     yield used
-    for home in used:
-        eventually(lambda files=Files(home=home): not is_held(files.keeper))
+    eventually(lambda: not any(is_held(Files(home=home).keeper) for home in used))
     databases = {str(Files(home=home).database) for home in used}
     left = [info for p in psutil.process_iter(["cmdline"]) if databases & {*((info := p.info)["cmdline"] or ())}]
     assert left == []
