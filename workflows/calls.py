@@ -43,6 +43,7 @@ def reported(failure: ActivityError) -> PipelineError | None:
     if isinstance(cause, CancelledError):
         return None
     if isinstance(cause, ApplicationError) and cause.details and isinstance(cause.details[0], dict):
-        return PipelineError(**cause.details[0])
+        told = cause.details[0]
+        return PipelineError(**{**told, "error_type": ErrorType(told["error_type"])})
     code = "TIMEOUT" if isinstance(cause, TimeoutError) else "SYSTEM_ERROR"
     return PipelineError(error_type=ErrorType.SYSTEM, code=code, message=str(cause or failure), retryable=code == "TIMEOUT")

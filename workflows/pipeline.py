@@ -353,7 +353,7 @@ class PipelineWorkflow:
             try:
                 report = await handle
             except ActivityError as failed:
-                await self._failed(reported(failed))
+                await self._failed(reported(failed), lane.name)
                 continue
             finally:
                 del self._segments[lane.name]
@@ -361,7 +361,7 @@ class PipelineWorkflow:
             if report.ended:
                 self._ended.add(lane.name)
             if report.error:
-                await self._failed(report.error)
+                await self._failed(report.error, lane.name)
             elif not report.ended and report.milliseconds >= 900 * seconds:
                 self._seconds = min(2 * self._seconds, self._carried.tuning.segment_longest)
 
@@ -399,7 +399,7 @@ class PipelineWorkflow:
         if self._runnable():
             await self._apply(do.CompletePipeline(outputs=outputs))
 
-    async def _failed(self, error: PipelineError | None) -> None:
+    async def _failed(self, error: PipelineError | None, lane: str = "") -> None:
         """Let the aggregate decide: retry after a durable pause, or fail and cut the other lanes."""
         if error is None or not self._is(Status.RUNNING):
             return
@@ -409,11 +409,12 @@ class PipelineWorkflow:
                 do.BatchTimeout(
                     batch_id=f"{self._state.pipeline_id}/{self._state.generation}/{self._state.version}",
                     timeout_ms=round(limit * 1000),
+                    lane=lane,
                     jitter=self._jitter(),
                 )
             )
         else:
-            events = await self._apply(do.ReportFailure(error=error, jitter=self._jitter()))
+            events = await self._apply(do.ReportFailure(error=error, lane=lane, jitter=self._jitter()))
         if self._is(Status.RUNNING):
             pause = timedelta(milliseconds=sum(e.backoff_ms for e in events if isinstance(e, RetryScheduled)))
             try:
