@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 from polars.testing import assert_frame_equal
 from pydantic import ValidationError
 
-from dataflow.connectors import generator
-from dataflow.connectors.generated import RecordKind, Rows
-from dataflow.connectors.generator import Bucket, GeneratorConfig, GeneratorSource, Split, position, splits
+from dataflow.connectors.generator import source as generator
+from dataflow.connectors.generator.records import RecordKind, Rows
+from dataflow.connectors.generator.source import Bucket, GeneratorConfig, GeneratorSource, Split, position, splits
 from dataflow.domain.flow import Position
 from dataflow.errors import Corrupt
 from dataflow.seams import Context

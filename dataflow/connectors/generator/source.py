@@ -1,6 +1,6 @@
 """`generator`: made-up but realistic records, for trying things out, for tests and for measuring.
 
-The same seed gives the same records for ever, however they are chunked, split or resumed (`generated` says how).
+The same seed gives the same records for ever, however they are chunked, split or resumed (`records` says how).
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from typing import Annotated, Self
 import polars as pl
 from pydantic import AfterValidator, Field, model_validator
 
-from dataflow.connectors.generated import RecordKind, Rows, frame, schema
+from dataflow.connectors.generator.records import RecordKind, Rows, frame, schema
 from dataflow.domain.flow import Position
 from dataflow.domain.spec import Seconds
 from dataflow.errors import Corrupt
