@@ -1,8 +1,7 @@
 """What the console sink remembers, in files: the last receipt and the newest attempt of each lane, and dead letters.
 
 Layout under `<home>/console/<pipeline>/g<generation>/<lane>/`: `attempt` holds the token of the attempt that opened the
-lane last; `epoch-<n>.json` is the receipt of the last committed epoch. Dead letters of an epoch are one JSON Lines file
-whose name says lane, generation and epoch, so writing it again changes nothing.
+lane last; `epoch-<n>.json` is the receipt of the last committed epoch.
 """
 
 from __future__ import annotations
@@ -19,15 +18,15 @@ from pathlib import Path
 
 import polars as pl
 
+from dataflow.connectors.dead_letters import as_jsonl, file_name, file_prefix, stamped
 from dataflow.domain.flow import Counters, Lane, Position, Receipt
 from dataflow.errors import Corrupt, Fenced
 
 _EPOCH = re.compile(r"epoch-(\d+)\.json")
 _GENERATION = re.compile(r"g(\d+)")
-_LETTERS = re.compile(r".+-g(\d+)-\d{8}\.jsonl")
 
 
-def write_durably(path: Path, content: bytes) -> None:
+def write_durably(path: Path, content: bytes | memoryview) -> None:
     """All of it or nothing, and still there after a power cut."""
     partial = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
     try:
@@ -55,13 +54,13 @@ class Ledger:
     def __init__(self, root: Path, lane: Lane) -> None:
         self._lane = lane
         self._folder = root / f"g{lane.generation}" / lane.name
-        self._token = ""
+        self.token = ""
 
     def open(self) -> None:
         """Fence every attempt that opened the lane before."""
         self._folder.mkdir(parents=True, exist_ok=True)
-        self._token = secrets.token_hex(8)
-        write_durably(self._folder / "attempt", self._token.encode())
+        self.token = secrets.token_hex(8)
+        write_durably(self._folder / "attempt", self.token.encode())
 
     def last(self) -> Receipt | None:
         """Raises `Corrupt` where the receipt cannot be read."""
@@ -87,13 +86,13 @@ class Ledger:
         except FileNotFoundError:
             raise Fenced(f"generation {self._lane.generation} of {self._lane.pipeline} is over") from None
         last = max(self._epochs(), default=0)
-        if token != self._token or last != receipt.epoch - 1:
+        if token != self.token or last != receipt.epoch - 1:
             raise Fenced(f"another attempt took over {self._lane.name}: epoch {last} is committed")
 
     def keep(self, receipt: Receipt) -> None:
         """Make `receipt` the last one; `Fenced` where another attempt got there first."""
         target = self._folder / f"epoch-{receipt.epoch}.json"
-        partial = self._folder / f".{self._token}"
+        partial = self._folder / f".{self.token}"
         try:
             write_durably(partial, json.dumps(asdict(receipt)).encode())
             os.link(partial, target)  # refuses to replace: the compare-and-set
@@ -116,21 +115,24 @@ class Ledger:
         return [int(found[1]) for path in self._folder.iterdir() if (found := _EPOCH.fullmatch(path.name))]
 
 
-def keep_letters(folder: Path, lane: Lane, epoch: int, rejected: Sequence[pl.DataFrame]) -> None:
-    """The dead letters of one epoch, one JSON object a line with the columns of `REJECTS`."""
+def keep_letters(folder: Path, lane: Lane, epoch: int, attempt: str, rejected: Sequence[pl.DataFrame]) -> None:
+    """The dead letters of one epoch, as one file of JSON Lines: writing it again replaces it."""
     folder.mkdir(parents=True, exist_ok=True)
-    content = pl.concat(rejected).write_ndjson().encode()
-    write_durably(folder / f"{lane.name}-g{lane.generation}-{epoch:08}.jsonl", content)
+    letters = stamped(pl.concat(rejected), lane, epoch, attempt)
+    write_durably(folder / file_name(lane, epoch), as_jsonl(letters))
 
 
-def forget_older(root: Path, letters: Path, generation: int) -> None:
+def forget_older(root: Path, letters: Path, pipeline: str, generation: int) -> None:
     """Drop what generations before this one left behind. Raises `Fenced` where a later one has begun."""
-    for path, pattern in [*((p, _GENERATION) for p in _inside(root)), *((p, _LETTERS) for p in _inside(letters))]:
-        found = pattern.fullmatch(path.name)
-        if found and pattern is _GENERATION and int(found[1]) > generation:
-            raise Fenced(f"generation {generation} is over: {found[1]} has begun")
-        if found and int(found[1]) < generation:
-            shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
+    known = {int(found[1]): path for path in _inside(root) if (found := _GENERATION.fullmatch(path.name))}
+    if max(known, default=0) > generation:
+        raise Fenced(f"generation {generation} is over: {max(known)} has begun")
+    for older in range(1, generation):
+        for path in _inside(letters):
+            if path.name.startswith(file_prefix(pipeline, older)):
+                path.unlink(missing_ok=True)
+        if older in known:
+            shutil.rmtree(known[older])
 
 
 def first_time(root: Path, generation: int) -> bool:

@@ -101,7 +101,7 @@ class ConsoleWriter:
     def _commit(self, receipt: Receipt, rows: list[pl.DataFrame], rejected: list[pl.DataFrame]) -> None:
         self._ledger.check(receipt)
         if rejected:
-            keep_letters(self._letters, self._lane, receipt.epoch, rejected)
+            keep_letters(self._letters, self._lane, receipt.epoch, self._ledger.token, rejected)
         if rows:
             whole = pl.concat(rows)
             first = receipt.counters.written - whole.height + 1
@@ -133,7 +133,9 @@ class ConsoleSink:
     def __init__(self, config: ConsoleConfig, context: Context, *, clock: Clock = _now) -> None:
         self._config, self._clock = config, clock
         self._root = context.home / "console" / context.pipeline
-        self._letters = context.dead_letters or context.home / "dead-letters" / context.pipeline
+        named = context.dead_letters
+        self._letters = context.base / named if named else context.home / "dead-letters" / context.pipeline
+        self._pipeline = context.pipeline
 
     async def __aenter__(self) -> Self:
         return self
@@ -147,7 +149,7 @@ class ConsoleSink:
             if dtype == pl.Object:
                 raise Rejected(f"column {name!r} holds Python objects, which cannot be shown")
         for generation in {lane.generation for lane in lanes}:
-            await _in_thread(forget_older, self._root, self._letters, generation)
+            await _in_thread(forget_older, self._root, self._letters, self._pipeline, generation)
 
     def open(self, lane: Lane, schema: pl.Schema) -> ConsoleWriter:
         return ConsoleWriter(self._config, lane, Ledger(self._root, lane), self._letters, self._clock)

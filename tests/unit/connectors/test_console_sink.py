@@ -149,12 +149,12 @@ async def test_a_new_generation_replaces_the_old_one_and_fences_it(home: Path) -
         await old.reject(BAD)
         await old.commit(receipt(1, 0, 1))
         letters = home / "dead-letters/p"
-        assert [path.name for path in letters.iterdir()] == ["sink-0-g1-00000001.jsonl"]
-        (letters / "mine.jsonl").touch()
+        assert [path.name for path in letters.iterdir()] == ["dead-p-g1-sink-0-00000001-000.jsonl"]
+        (letters / "dead-other-g1-sink-0-00000001-000.jsonl").touch()  # a folder may be shared
         await to.prepare(ROWS.schema, [lane(2)])
         with pytest.raises(Fenced):
             await old.commit(receipt(2))
-    assert [path.name for path in letters.iterdir()] == ["mine.jsonl"]
+    assert [path.name for path in letters.iterdir()] == ["dead-other-g1-sink-0-00000001-000.jsonl"]
     async with to.open(lane(2), ROWS.schema) as new:
         assert await new.last_receipt() is None
     with pytest.raises(Fenced):
@@ -163,14 +163,16 @@ async def test_a_new_generation_replaces_the_old_one_and_fences_it(home: Path) -
 
 async def test_dead_letters_are_json_lines_where_the_definition_says(tmp_path: Path) -> None:
     folder = tmp_path / "bad"
-    context = Context(pipeline="p", home=tmp_path / "home", dead_letters=folder)
+    context = Context(pipeline="p", base=tmp_path, home=tmp_path / "home", dead_letters=Path("bad"))
     async with ConsoleSink(ConsoleConfig(), context).open(lane(), ROWS.schema) as writer:
         await writer.reject(BAD)
         await writer.reject(BAD)
         assert not folder.exists()
         await writer.commit(receipt(1, 0, 2))
     (written,) = folder.iterdir()
-    assert [json.loads(line) for line in written.read_text().splitlines()] == BAD.to_dicts() * 2
+    found = pl.read_ndjson(written)
+    assert found.select(REJECTS.names()).to_dicts() == BAD.to_dicts() * 2
+    assert found.select("pipeline", "generation", "lane", "epoch").unique().row(0) == ("p", 1, "sink-0", 1)
 
 
 async def test_summary_is_printed_once_on_stderr(home: Path, capsys: pytest.CaptureFixture[str]) -> None:

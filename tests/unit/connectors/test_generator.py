@@ -95,9 +95,9 @@ async def test_endless_splits_interleave_to_the_bounded_rows(monkeypatch: pytest
     heads = []
     for split in found.splits:
         chunks = endless.read(split, None, pin="{}")
-        heads.append((await anext(chunks)).rows)
+        heads += [(await anext(chunks)).rows for _ in range(2)]
         await chunks.aclose()
-    expected = await read_all(source(kind="event", rows=150))
+    expected = await read_all(source(kind="event", rows=300))
     assert_frame_equal(pl.concat(heads).sort("event_id"), expected)
 
 
