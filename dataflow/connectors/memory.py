@@ -251,7 +251,7 @@ def _row(start: Position) -> int:
 
 
 def _source(config: MemorySourceConfig, context: Context) -> MemorySource:
-    return MemorySource(config.name, chunk_rows=config.chunk_rows)
+    return MemorySource(config.name, chunk_rows=min(config.chunk_rows, context.chunk_rows or config.chunk_rows))
 
 
 def _sink(config: MemorySinkConfig, context: Context) -> MemorySink:

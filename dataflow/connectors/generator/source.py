@@ -109,13 +109,14 @@ class Bucket:
         self.rate = rate
         self.burst = max(1, int(rate * BURST_SECONDS))  # records of one chunk
         self._clock, self._sleep = clock, sleep
-        self._due = clock()  # when the next record may go
+        self._due = clock()  # when the next record may go: the first at once
 
     async def take(self, count: int) -> None:
         now = self._clock()
-        self._due = max(self._due, now - self.burst / self.rate) + count / self.rate
-        if self._due > now:
-            await self._sleep(self._due - now)
+        due = max(self._due, now - self.burst / self.rate)
+        self._due = due + count / self.rate
+        if due > now:
+            await self._sleep(due - now)
 
 
 class GeneratorSource:
@@ -123,6 +124,7 @@ class GeneratorSource:
 
     def __init__(self, config: GeneratorConfig, context: Context) -> None:
         self._config = config
+        self._chunk_rows = min(CHUNK_ROWS, context.chunk_rows or CHUNK_ROWS)
         self._splits = splits(config.rows, context.parallelism)
         self.bounded = config.rows is not None
 
@@ -146,7 +148,7 @@ class GeneratorSource:
         part = Split.parse(split)
         row = part.first if start is None else _row(start)
         bucket = Bucket(self._config.rate / max(1, len(self._splits))) if self._config.rate else None
-        size = min(CHUNK_ROWS, bucket.burst) if bucket else CHUNK_ROWS
+        size = min(self._chunk_rows, bucket.burst) if bucket else self._chunk_rows
         while part.end is None or row < part.end:
             index = part.index(row, size)
             if bucket:

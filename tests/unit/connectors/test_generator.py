@@ -190,6 +190,8 @@ async def test_bucket_keeps_the_rate() -> None:
     clock = Clock()
     bucket = Bucket(1000, clock=clock, sleep=clock.sleep)
     assert bucket.burst == 100
+    await bucket.take(100)
+    assert clock.now == 100, "the first records go at once, or a slow rate would never get through a short segment"
     for _ in range(50):
         await bucket.take(100)
     assert clock.now - 100 == pytest.approx(5.0)
@@ -204,6 +206,11 @@ async def test_bucket_forgives_a_pause() -> None:
     for _ in range(20):
         await bucket.take(1)
     assert clock.now - resumed == pytest.approx(2.0, abs=2 * generator.BURST_SECONDS)
+
+
+async def test_chunks_are_as_small_as_epochs_want_them() -> None:
+    of = GeneratorSource(GeneratorConfig(rows=10), Context(pipeline="p", chunk_rows=4))
+    assert [chunk.rows.height async for chunk in of.read("rows 0..10", None, pin="{}")] == [4, 4, 2]
 
 
 async def test_rate_is_shared_by_the_splits_and_cuts_the_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
