@@ -45,5 +45,6 @@ def reported(failure: ActivityError) -> PipelineError | None:
     if isinstance(cause, ApplicationError) and cause.details and isinstance(cause.details[0], dict):
         told = cause.details[0]
         return PipelineError(**{**told, "error_type": ErrorType(told["error_type"])})
-    code = "TIMEOUT" if isinstance(cause, TimeoutError) else "SYSTEM_ERROR"
-    return PipelineError(error_type=ErrorType.SYSTEM, code=code, message=str(cause or failure), retryable=code == "TIMEOUT")
+    late = isinstance(cause, TimeoutError)
+    code, message = "TIMEOUT" if late else "SYSTEM_ERROR", str(cause or failure)
+    return PipelineError(error_type=ErrorType.SYSTEM, code=code, message=message, retryable=late)

@@ -8,6 +8,7 @@ caller reads what it wrote.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
@@ -17,6 +18,7 @@ from temporalio.client import Client as TemporalClient
 from temporalio.client import WithStartWorkflowOperation, WorkflowHandle
 from temporalio.common import SearchAttributeKey, WorkflowIDConflictPolicy, WorkflowIDReusePolicy
 from temporalio.contrib.pydantic import pydantic_data_converter
+from temporalio.exceptions import WorkflowAlreadyStartedError
 
 from dataflow.domain.commands import Origin, UpdateConfig
 from dataflow.domain.spec import PipelineSpec
@@ -74,13 +76,19 @@ class Client:
             id_reuse_policy=WorkflowIDReusePolicy.REJECT_DUPLICATE,
         )
         with translated(pipeline):
-            return await self.temporal.execute_update_with_start_workflow(  # type: ignore[no-any-return]
-                "create",
-                args=[spec.stored(), self._origin()],
-                start_workflow_operation=begin,
-                result_type=PipelineState,
-                rpc_timeout=_ANSWER,
-            )
+            try:
+                return await self.temporal.execute_update_with_start_workflow(  # type: ignore[no-any-return]
+                    "create",
+                    args=[spec.stored(), self._origin()],
+                    start_workflow_operation=begin,
+                    result_type=PipelineState,
+                    rpc_timeout=_ANSWER,
+                )
+            except WorkflowAlreadyStartedError:
+                # The operation keeps the same error in a future; taken out, or asyncio reports it as forgotten.
+                with suppress(WorkflowAlreadyStartedError):
+                    await begin.workflow_handle()
+                raise
 
     async def restore(self, state: PipelineState) -> None:
         """Start the workflow of a pipeline that the journal knows and Temporal has forgotten, from its folded state."""
