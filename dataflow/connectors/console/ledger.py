@@ -18,7 +18,7 @@ from pathlib import Path
 
 import polars as pl
 
-from dataflow.connectors.dead_letters import as_jsonl, file_name, file_prefix, stamped
+from dataflow.connectors.dead_letters import as_jsonl, file_name, is_file_of, stamped
 from dataflow.domain.flow import Counters, Lane, Position, Receipt
 from dataflow.errors import Corrupt, Fenced
 
@@ -127,12 +127,13 @@ def forget_older(root: Path, letters: Path, pipeline: str, generation: int) -> N
     known = {int(found[1]): path for path in _inside(root) if (found := _GENERATION.fullmatch(path.name))}
     if max(known, default=0) > generation:
         raise Fenced(f"generation {generation} is over: {max(known)} has begun")
-    for older in range(1, generation):
-        for path in _inside(letters):
-            if path.name.startswith(file_prefix(pipeline, older)):
-                path.unlink(missing_ok=True)
-        if older in known:
-            shutil.rmtree(known[older])
+    for older, folder in known.items():
+        if older < generation:
+            lanes = [path.name for path in _inside(folder)]
+            for path in _inside(letters):
+                if any(is_file_of(path.name, pipeline, older, lane) for lane in lanes):
+                    path.unlink(missing_ok=True)
+            shutil.rmtree(folder)
 
 
 def first_time(root: Path, generation: int) -> bool:
