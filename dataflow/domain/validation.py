@@ -32,7 +32,7 @@ def definition(spec: Mapping[str, Any], pipeline_id: str) -> PipelineSpec:
         parsed = PipelineSpec.model_validate(document)
     except ValidationError as error:
         raise InvalidSpec([*_problems(error, document)]) from error
-    problems = [*_not_json(parsed.stored(), "")]
+    problems = [*_not_json(document, "")]
     if parsed.pipeline_id != pipeline_id:
         problems.append(Problem("id", f"is {parsed.pipeline_id}, but the pipeline's id is {pipeline_id}"))
     names = parsed.sink_names()
@@ -48,7 +48,9 @@ def definition(spec: Mapping[str, Any], pipeline_id: str) -> PipelineSpec:
 
 def _problems(error: ValidationError, document: Mapping[str, Any]) -> Iterator[Problem]:
     known = [*PipelineSpec.model_fields, "sink"]
-    for found in error.errors(include_url=False, include_context=False, include_input=False):
+    for found in error.errors(include_url=False):
+        if found["type"] == "too_short" and found["input"]:
+            continue  # it is too short only because of items that are wrong, which are named
         path = _dotted(found["loc"])
         if "sink" in document and path.startswith("sinks[0]"):
             path = "sink" + path.removeprefix("sinks[0]")

@@ -51,9 +51,7 @@ class Pipeline:
 
     def plan(self, *lanes: PlannedLane) -> c.AdoptPlan:
         some = lanes or (PlannedLane(sink="sink", number=0, splits=("orders.csv",)),)
-        return c.AdoptPlan(
-            plan=Plan(number=self.state.plan_number + 1, generation=self.state.generation, lanes=some)
-        )
+        return c.AdoptPlan(plan=Plan(number=self.state.plan_number + 1, generation=self.state.generation, lanes=some))
 
     def segment(self, first: int, last: int, read: int, lane: str = "sink-0", **more: Any) -> c.RecordSegment:
         """A segment after which the lane has read this many records in all: a tenth failed, a fifth filtered out."""
