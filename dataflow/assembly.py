@@ -22,7 +22,7 @@ from dataflow.errors import InvalidSpec, Problem
 from dataflow.references import References
 from dataflow.registry import Kind, component
 from dataflow.seams import Applied, Context, Sink, Source, Transform
-from dataflow.specfile.structure import configure
+from dataflow.specfile.structure import configure, options_of
 
 
 def context_of(spec: PipelineSpec, *, generation: int = 1, home: Path) -> Context:
@@ -53,7 +53,7 @@ def build_sink(spec: PipelineSpec, index: int, context: Context, references: Ref
     return sink
 
 
-def build_chain(spec: PipelineSpec, index: int, context: Context, references: References | None = None) -> Chain:
+def build_stages(spec: PipelineSpec, index: int, context: Context, references: References | None = None) -> list[Stage]:
     """The transforms on the way to the sink of that number, not yet bound. A `where:` of the sink is the last of them,
     under the name `sinks[index].where`."""
     stages = []
@@ -66,14 +66,20 @@ def build_chain(spec: PipelineSpec, index: int, context: Context, references: Re
         name = f"sinks[{index}].where"
         only = StageSpec(type="filter", where=where)
         stages.append(Stage(name, _SinkFilter(_build(Kind.TRANSFORM, only, name, context, references))))
-    return Chain(stages, spec.errors.on_record)
+    return stages
+
+
+def build_chain(spec: PipelineSpec, index: int, context: Context, references: References | None = None) -> Chain:
+    """These stages as a chain, not yet bound."""
+    return Chain(build_stages(spec, index, context, references), spec.errors.on_record)
 
 
 def _build(kind: Kind, stage: StageSpec, path: str, context: Context, references: References | None) -> Any:
     try:
         found = component(kind, stage.type)
-        resolved = (references or References.of_process()).resolve(stage.options)
-        return found.build(configure(found, resolved, stage.options), context)
+        written = options_of(found, {**stage.options, **{key: getattr(stage, key) for key in stage.model_fields_set}})
+        resolved = (references or References.of_process()).resolve(written)
+        return found.build(configure(found, resolved, written), context)
     except InvalidSpec as refused:
         raise InvalidSpec(_under(path, refused.problems)) from refused
 

@@ -38,7 +38,7 @@ def examine(data: object) -> tuple[PipelineSpec | None, list[Problem]]:
         return None, [Problem("", message, codes.WRONG_TYPE)]
     found: list[Problem] = []
     # An optional part whose lines are all commented out is not there; nothing is not a value of it.
-    data = {key: value for key, value in data.items() if value is not None or _required(key)}
+    data = {key: value for key, value in data.items() if value is not None or _required(key, data)}
     if "sink" in data and "sinks" in data:
         found.append(Problem("sinks", "sink and sinks exclude each other", codes.CONFLICT, "keep one of them"))
     spec, frame = _frame(data)
@@ -48,6 +48,9 @@ def examine(data: object) -> tuple[PipelineSpec | None, list[Problem]]:
     found += _references(data)
     if spec is not None:
         found += _names(spec)
+    # Whatever else a malformed reference is not: once is enough.
+    broken = {problem.path for problem in found if problem.code == codes.BAD_REFERENCE}
+    found = [problem for problem in found if problem.path not in broken or problem.code == codes.BAD_REFERENCE]
     return (None if found else spec), found
 
 
@@ -65,9 +68,10 @@ def stages(data: Mapping[str, Any]) -> Iterator[tuple[Kind, Path, dict[str, Any]
             yield Kind.SINK, ("sinks", n), one
 
 
-def options_of(kind: Kind, stage: Mapping[str, Any]) -> dict[str, Any]:
-    """The options of a stage without what every stage of its kind has."""
-    return {key: value for key, value in stage.items() if key not in _FRAME[kind].model_fields}
+def options_of(found: Component, stage: Mapping[str, Any]) -> dict[str, Any]:
+    """The options of a stage: without what every stage of its kind has, unless the component asks for it too."""
+    frame, own = _FRAME[found.kind].model_fields, found.config.model_fields
+    return {key: value for key, value in stage.items() if key not in frame or (key in own and key != "type")}
 
 
 def configure(found: Component, options: Mapping[str, Any], original: Mapping[str, Any] | None = None) -> Config:
@@ -91,8 +95,10 @@ def _hidden(problem: Problem, original: Mapping[str, Any] | None) -> Problem:
     return replace(problem, message=f"what {names} stands for {message}", hint="")
 
 
-def _required(key: str) -> bool:
+def _required(key: str, data: Mapping[str, Any]) -> bool:
     field = PipelineSpec.model_fields.get(key)
+    if key == "sinks" and "sink" in data:
+        return False
     return key == "sink" or (field is not None and field.is_required())
 
 
@@ -113,7 +119,9 @@ def _frame(data: dict[str, Any]) -> tuple[PipelineSpec | None, list[Problem]]:
         return PipelineSpec.model_validate(normal), []
     except ValidationError as error:
         details = [_written(detail) if short else detail for detail in _details(error)]
-        return None, [_short(problem) for problem in problems(details, data, PipelineSpec, keys=["sink"])]
+        found = problems(details, data, PipelineSpec, keys=["sink"])
+        untyped = {dotted((*path, "type")) for _, path, stage in stages(data) if stage.get("type") is None}
+        return None, [_short(problem) for problem in found if problem.path not in untyped]  # `_stage` says it better
 
 
 def _written(detail: ErrorDetails) -> ErrorDetails:
@@ -133,6 +141,8 @@ def _short(problem: Problem) -> Problem:
 
 def _stage(kind: Kind, path: Path, stage: dict[str, Any]) -> list[Problem]:
     name = stage.get("type")
+    if name is None:
+        return [Problem(dotted((*path, "type")), "missing key 'type'", codes.MISSING_KEY, _mistyped(stage))]
     if not isinstance(name, str) or not name:
         return []  # the frame says so
     if references.contains(name):
@@ -142,7 +152,7 @@ def _stage(kind: Kind, path: Path, stage: dict[str, Any]) -> list[Problem]:
         found = component(kind, name)
     except InvalidSpec as refused:
         return [replace(problem, path=dotted((*path, problem.path))) for problem in refused.problems]
-    options = options_of(kind, stage)
+    options = options_of(found, stage)
     try:
         found.config.model_validate(options)
         return []
@@ -154,6 +164,12 @@ def _stage(kind: Kind, path: Path, stage: dict[str, Any]) -> list[Problem]:
         complaints = [] if references.contains(options) else list(refused.problems)
     prefix = dotted(path)
     return [replace(problem, path=f"{prefix}.{problem.path}" if problem.path else prefix) for problem in complaints]
+
+
+def _mistyped(stage: Mapping[str, Any]) -> str:
+    """A key of the stage that may have been meant to be `type`."""
+    near = [key for key in stage if nearest(key, ["type"], "").startswith("did you")]
+    return f"is {near[0]!r} meant to be it?" if near else ""
 
 
 def _open(detail: ErrorDetails, options: Mapping[str, Any]) -> bool:

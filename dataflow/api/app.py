@@ -1,0 +1,86 @@
+"""The application: routes, and errors as problem details (RFC 9457) with a stable `code`."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Any
+
+from fastapi import FastAPI, Request
+from fastapi.responses import JSONResponse
+from pydantic import TypeAdapter
+
+from dataflow.domain.state import PipelineState
+from dataflow.errors import Conflict, DataFlowError, IllegalCommand, InvalidSpec, NotFound, Rejected, Retryable
+
+if TYPE_CHECKING:
+    from dataflow.sdk.client import Client
+
+PREFIX = "/api/v1"
+_STATUS: tuple[tuple[type[DataFlowError], int, str], ...] = (
+    (InvalidSpec, 422, "The definition is not valid"),
+    (NotFound, 404, "Not found"),
+    (IllegalCommand, 409, "The command does not fit the pipeline's state"),
+    (Conflict, 409, "Conflict"),
+    (Rejected, 400, "Rejected"),
+    (Retryable, 503, "Not available now"),
+)
+_STATES = TypeAdapter(PipelineState)
+
+
+def create_app(client: Client) -> FastAPI:
+    """The API over one client. Building it connects to nothing."""
+    app = FastAPI(title="DataFlow", version=version("dataflow"), openapi_url="/openapi.json")
+    app.add_exception_handler(DataFlowError, _problem)
+
+    @app.get("/")
+    async def root() -> dict[str, str]:
+        """What this is."""
+        return {"service": "dataflow", "version": version("dataflow"), "status": "ok"}
+
+    @app.get("/health/live")
+    async def live() -> dict[str, str]:
+        """This process answers."""
+        return {"status": "ok"}
+
+    @app.get("/health/ready")
+    async def ready() -> JSONResponse:
+        """Commands can be given: Temporal answers. 503 where it does not."""
+        try:
+            healthy = await client.temporal.service_client.check_health()
+        except RuntimeError as error:  # RPCError is one
+            return JSONResponse({"status": "unavailable", "temporal": str(error)}, 503)
+        return JSONResponse({"status": "ok" if healthy else "unavailable"}, 200 if healthy else 503)
+
+    @app.get(f"{PREFIX}/pipelines")
+    async def pipelines(status: str | None = None) -> dict[str, Any]:
+        """All pipelines that are not deleted."""
+        found = await client.list(status)
+        return {"pipelines": [asdict(one) for one in found], "total": len(found)}
+
+    @app.get(f"{PREFIX}/pipelines/{{pipeline}}")
+    async def pipeline(pipeline: str) -> dict[str, Any]:
+        """One pipeline: its state, and the live counters of its running segments."""
+        progress = await client.progress(pipeline)
+        state: dict[str, Any] = _STATES.dump_python(progress.state, mode="json")
+        for bookkeeping in ("recent_batches", "recent_offsets"):
+            state.pop(bookkeeping)
+        return {**state, "counters": asdict(progress.counters), "epochs": progress.epochs}
+
+    return app
+
+
+async def _problem(request: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, DataFlowError)
+    status, title = next(((code, title) for kind, code, title in _STATUS if isinstance(error, kind)), (500, "Error"))
+    body: dict[str, Any] = {
+        "type": "about:blank",
+        "title": title,
+        "status": status,
+        "detail": str(error),
+        "instance": request.url.path,
+        "code": error.code,
+    }
+    if isinstance(error, InvalidSpec):
+        body["problems"] = [asdict(problem) for problem in error.problems]
+    return JSONResponse(body, status, media_type="application/problem+json")

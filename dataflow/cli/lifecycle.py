@@ -1,0 +1,99 @@
+"""Commands that change one pipeline: submit, start, stop, pause, resume, reset, delete."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING
+
+import typer
+
+from dataflow.cli.render import state_json, state_lines
+from dataflow.cli.result import DONE, JSON, emit, note, perform, refuse_file, say
+from dataflow.cli.session import is_up, session, settings
+
+if TYPE_CHECKING:
+    from dataflow.domain.state import PipelineState
+    from dataflow.sdk.client import Client
+
+_ID = typer.Argument(help="The pipeline's id.", show_default=False)
+_FILE = typer.Argument(help="The pipeline file, YAML or JSON.", show_default=False)
+_REASON = typer.Option("", "--reason", help="Kept in the event.")
+_START = typer.Option(False, "--start", help="Start it, too.")
+_UPDATE = typer.Option(False, "--update", help="Where it exists, replace its definition.")
+_FROM_START = typer.Option(False, "--from-start", help="Forget the checkpoint: a new generation reads everything anew.")
+
+
+def submit(file: str = _FILE, start: bool = _START, update: bool = _UPDATE, as_json: bool = JSON) -> None:
+    """Create a pipeline from its file."""
+    perform(_submit(file, start, update, as_json), as_json=as_json, file=file)
+
+
+async def _submit(file: str, start: bool, update: bool, as_json: bool) -> int:
+    from dataflow import specfile
+    from dataflow.errors import Conflict
+    from dataflow.validation import check
+
+    loaded = specfile.load(file)
+    report = await check(loaded, home=settings().home)
+    if report.problems:
+        return refuse_file(report.problems, as_json=as_json, file=file)
+    spec = loaded.spec
+
+    async def act(client: Client) -> PipelineState:
+        try:
+            state = await client.create(spec)
+        except Conflict:
+            if not update:
+                raise
+            state = await client.update(spec.pipeline_id, spec)
+        return await client.start(spec.pipeline_id) if start else state
+
+    return await _act(act, as_json, runs=start)
+
+
+async def _act(act: Callable[[Client], Awaitable[PipelineState]], as_json: bool, *, runs: bool = False) -> int:
+    chosen = settings()
+    alone = not is_up(chosen)
+    async with session(chosen, note) as up:
+        state = await act(up.client)
+    if as_json:
+        emit(state_json(state))
+    else:
+        for line in state_lines(state):
+            say(line)
+    if runs and alone:
+        note("nothing works on it now: dataflow up (or dataflow run with its file) does")
+    return DONE
+
+
+def start(pipeline: str = _ID, as_json: bool = JSON) -> None:
+    """Start a pipeline, or start it again where it was stopped."""
+    perform(_act(lambda client: client.start(pipeline), as_json, runs=True), as_json=as_json)
+
+
+def stop(pipeline: str = _ID, reason: str = _REASON, as_json: bool = JSON) -> None:
+    """End a pipeline's run at an epoch boundary; start goes on from there."""
+    perform(_act(lambda client: client.stop(pipeline, reason), as_json), as_json=as_json)
+
+
+def pause(pipeline: str = _ID, reason: str = _REASON, as_json: bool = JSON) -> None:
+    """Hold a running pipeline at an epoch boundary."""
+    perform(_act(lambda client: client.pause(pipeline, reason), as_json), as_json=as_json)
+
+
+def resume(pipeline: str = _ID, as_json: bool = JSON) -> None:
+    """Go on after a pause."""
+    perform(_act(lambda client: client.resume(pipeline), as_json, runs=True), as_json=as_json)
+
+
+def reset(pipeline: str = _ID, from_start: bool = _FROM_START, as_json: bool = JSON) -> None:
+    """Bring a failed or completed pipeline back to configured, keeping definition and checkpoint."""
+    perform(_act(lambda client: client.reset(pipeline, from_start=from_start), as_json), as_json=as_json)
+
+
+def delete(pipeline: str = _ID, as_json: bool = JSON) -> None:
+    """Retire a pipeline for good. Its events and its output stay; its id is not given out again."""
+    perform(_act(lambda client: client.delete(pipeline), as_json), as_json=as_json)
+
+
+COMMANDS = (submit, start, stop, pause, resume, reset, delete)

@@ -1,0 +1,232 @@
+"""`dataflow run`: one pipeline, from its file to its end."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from dataflow.cli.display import Display, display
+from dataflow.cli.interrupt import Interrupt
+from dataflow.cli.result import DONE, FAILED, JSON, count, emit, perform, refuse_file, say
+from dataflow.cli.session import session, settings
+
+if TYPE_CHECKING:
+    from dataflow.domain.spec import PipelineSpec
+    from dataflow.domain.state import PipelineState
+    from dataflow.platform import Platform
+    from dataflow.sdk.client import Client
+    from dataflow.sdk.progress import Progress
+    from dataflow.specfile import LoadedSpec
+
+SILENCE = 60.0
+"""Seconds without an answer after which `run` gives up waiting (the pipeline itself goes on where workers are)."""
+
+_FILE = typer.Argument(help="The pipeline file, YAML or JSON.", show_default=False)
+_AGAIN = typer.Option(False, "--again", help="Begin a new generation: read everything anew, replace the output.")
+
+
+def run(file: str = _FILE, again: bool = _AGAIN, as_json: bool = JSON) -> None:
+    """Run a pipeline to its end, with live progress; after a crash the same command goes on.
+
+    On a completed pipeline it does nothing, unless --again is given or the file has changed. Ctrl-C stops the pipeline
+    at an epoch boundary (exit 130), and the same command goes on from there; a second Ctrl-C leaves at once."""
+    perform(_run(file, again, as_json), as_json=as_json, file=file)
+
+
+async def _run(file: str, again: bool, as_json: bool) -> int:
+    begun = time.monotonic()
+    from rich.console import Console
+
+    from dataflow import specfile
+    from dataflow.validation import check
+
+    loaded = specfile.load(file)
+    chosen = settings()
+    report = await check(loaded, home=chosen.home)
+    wrong = (*report.refused(), *report.unresolved)
+    if wrong:
+        return refuse_file(wrong, as_json=as_json, file=file)
+    if as_json:
+        _records_to_stderr()
+    with (
+        display(Console(stderr=True)) as shown,
+        Interrupt(
+            lambda: shown.note("stopping at the next epoch boundary; once more to leave at once"),
+            lambda: shown.__exit__(None, None, None),
+        ) as interrupt,
+    ):
+        async with session(chosen, shown.note, worker=True) as up:
+            if report.problems and not await known(up, loaded.spec.pipeline_id):
+                return refuse_file(report.problems, as_json=as_json, file=file)
+            shown.note(where(up, loaded.spec.pipeline_id))
+            started = time.monotonic()
+            await begin(up.client, loaded, again=again, note=shown.note)
+            last = await watch(up.client, loaded.spec.pipeline_id, shown, interrupt)
+            ended = time.monotonic()
+    result = outcome(last, seconds=ended - started, startup=started - begun)
+    if as_json:
+        emit(result)
+    else:
+        tell(last, result, file)
+    if interrupt.number and last.state.status != "completed":
+        return 128 + interrupt.number
+    return DONE if last.state.status == "completed" else FAILED
+
+
+def _records_to_stderr() -> None:
+    from dataflow.connectors import console
+
+    console.redirect(sys.stderr)
+
+
+def where(up: Platform, pipeline: str) -> str:
+    """Where the pipeline's workflow can be looked at."""
+    workflow = f"pipeline%2F{pipeline}"
+    if up.address.ui:
+        return f"Temporal UI: {up.address.ui}/namespaces/{up.address.namespace}/workflows/{workflow}"
+    return f"Temporal: {up.address.target}, namespace {up.address.namespace}, workflow pipeline/{pipeline}"
+
+
+async def known(up: Platform, pipeline: str) -> bool:
+    """Whether the pipeline has been before: then its source may be gone by now, and that is for the pipeline to say."""
+    from dataflow.errors import NotFound
+
+    try:
+        await up.client.state(pipeline)
+    except NotFound:
+        return False
+    return True
+
+
+async def begin(client: Client, loaded: LoadedSpec, *, again: bool, note: Callable[[str], None]) -> PipelineState:
+    """Bring the pipeline to run, from whatever it is in. Returns its state; completed where there is nothing to do.
+
+    Raises `IllegalCommand` where it cannot run like this, with a hint."""
+    from dataflow.errors import IllegalCommand, NotFound
+
+    spec = loaded.spec
+    pipeline = spec.pipeline_id
+    try:
+        state = await client.state(pipeline)
+    except NotFound:
+        await client.create(spec)
+        return await client.start(pipeline)
+    changed = dict(state.spec) != spec.stored()
+    if state.status == "running":
+        if again:
+            raise IllegalCommand(f"{pipeline} is running", hint=f"dataflow stop {pipeline} first")
+        note(f"{pipeline} is running already" + ("; the file has changed since, stop it to use it" if changed else ""))
+        return state
+    if state.status == "paused":
+        if not again and not changed:
+            note(f"{pipeline} was paused, going on")
+            return await client.resume(pipeline)
+        state = await client.stop(pipeline, "to be changed")
+    if state.status == "completed" and not again:
+        if not changed:
+            note(f"{pipeline} is completed already: nothing to do (--again starts a new generation)")
+            return state
+        note(f"{pipeline} is completed, but its file has changed since: starting a new generation")
+        again = True
+    if again:
+        state = await client.reset(pipeline, from_start=True)
+    elif state.status == "failed":
+        error = state.error
+        note(f"{pipeline} had failed{f' with {error.code}' if error else ''}: going on from its last commit")
+        state = await client.reset(pipeline)
+    elif state.status == "stopped":
+        note(f"{pipeline} was stopped, going on from its last commit")
+    if changed:
+        await change(client, spec)
+        note(f"the definition of {pipeline} has changed, using the new one")
+    return await client.start(pipeline)
+
+
+async def change(client: Client, spec: PipelineSpec) -> None:
+    """Take over the new definition; where that needs a new generation, say how to get one."""
+    from dataflow.errors import IllegalCommand
+
+    try:
+        await client.update(spec.pipeline_id, spec)
+    except IllegalCommand as refused:
+        raise IllegalCommand(refused.message, code=refused.code, hint="--again begins a new generation") from refused
+
+
+async def watch(client: Client, pipeline: str, shown: Display, interrupt: Interrupt) -> Progress:
+    """Follow the pipeline until its run has ended, and stop it where the user asks to."""
+    from dataflow.errors import Retryable
+
+    delay, answered, stopping = 0.05, time.monotonic(), False
+    while True:
+        try:
+            if interrupt.number and not stopping:
+                await client.stop(pipeline, "interrupted")
+                stopping = True
+            progress = await client.progress(pipeline)
+            answered = time.monotonic()
+        except Retryable as away:
+            if time.monotonic() - answered > SILENCE:
+                raise
+            shown.note(f"waiting: {away}")
+            await interrupt.pause(1.0)
+            continue
+        shown.update(progress)
+        # A stopped run's segments are still on their way to the epoch boundary: they count, wait for them.
+        if progress.state.status not in ("running", "paused") and not progress.stages:
+            return progress
+        await interrupt.pause(delay if not stopping else 0.1)
+        delay = min(delay * 1.3, 0.5)
+
+
+def outcome(progress: Progress, *, seconds: float, startup: float) -> dict[str, Any]:
+    """The fixed JSON object of `run --json`. Counters are those of the generation; `seconds` is how long this command
+    waited for the pipeline, `startup_seconds` what came before."""
+    state, counters = progress.state, progress.counters
+    result: dict[str, Any] = {
+        "pipeline_id": state.pipeline_id,
+        "status": str(state.status),
+        "records_read": counters.read,
+        "records_written": counters.written,
+        "records_filtered": counters.filtered,
+        "records_failed": counters.failed,
+        "records_dead_lettered": counters.dead_lettered,
+        "epochs": progress.epochs,
+        "seconds": round(seconds, 3),
+        "startup_seconds": round(startup, 3),
+        "generation": state.generation,
+        "outputs": dict(state.outputs),
+    }
+    if state.status == "failed" and state.error:
+        error = state.error
+        result["error"] = {"code": error.code, "message": error.message, "where": error.where, "part": error.error_type}
+    return result
+
+
+def tell(progress: Progress, result: Mapping[str, Any], file: str) -> None:
+    """The same for people."""
+    state, counters = progress.state, progress.counters
+    say(f"{state.pipeline_id}: {state.status} after {result['seconds']:.1f} s, {count(progress.epochs, 'epoch')}")
+    figures = [f"{counters.read:,} read", f"{counters.written:,} written", f"{counters.filtered:,} filtered"]
+    figures.append(f"{counters.failed:,} failed ({counters.dead_lettered:,} kept as dead letters)")
+    say("  records: " + ", ".join(figures))
+    for name, summary in state.outputs.items():
+        say(f"  {name}: " + summarised(summary))
+    if state.status == "failed" and state.error:
+        place = f"{state.error.where}: " if state.error.where else ""
+        say(f"  error: {state.error.code}: {place}{state.error.message}")
+    if state.status in ("failed", "stopped"):
+        say(f"  dataflow run {file} goes on from the last commit; with --again it begins anew")
+
+
+def summarised(summary: object) -> str:
+    """What a sink says of its output, in one line."""
+    if not isinstance(summary, Mapping):
+        return str(summary)
+    return ", ".join(f"{key} {value if not isinstance(value, list) else len(value)}" for key, value in summary.items())
+
+
+COMMANDS = (run,)

@@ -1,0 +1,79 @@
+"""`up` and `worker`: processes that stay until they are told to go."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import typer
+
+from dataflow.cli.interrupt import Interrupt
+from dataflow.cli.result import DONE, JSON, emit, note, perform, say
+from dataflow.cli.session import session, settings
+
+if TYPE_CHECKING:
+    from dataflow.platform import Platform
+
+_HOST = typer.Option("", "--host", help="Address the API listens on; default: the setting api_host.")
+_PORT = typer.Option(-1, "--port", help="Port of the API; default: the setting api_port.", show_default=False)
+
+
+def up(host: str = _HOST, port: int = _PORT, as_json: bool = JSON) -> None:
+    """Start the platform here (Temporal, a worker, the API) and stay until Ctrl-C or SIGTERM; prints the addresses."""
+    perform(_up(host, port, as_json), as_json=as_json)
+
+
+async def _up(host: str, port: int, as_json: bool) -> int:
+    from dataflow.api.server import serving
+
+    chosen = settings()
+    with _interrupt() as interrupt:
+        async with (
+            session(chosen, note, worker=True) as platform,
+            serving(platform.client, host or chosen.api_host, chosen.api_port if port < 0 else port) as address,
+        ):
+            _announce(platform, address, as_json)
+            await interrupt.wait()
+    return DONE
+
+
+def worker(as_json: bool = JSON) -> None:
+    """Work on the pipelines of the configured Temporal (or of this home's) until Ctrl-C or SIGTERM."""
+    perform(_worker(as_json), as_json=as_json)
+
+
+async def _worker(as_json: bool) -> int:
+    with _interrupt() as interrupt:
+        async with session(settings(), note, worker=True) as platform:
+            _announce(platform, None, as_json)
+            await interrupt.wait()
+    return DONE
+
+
+def _interrupt() -> Interrupt:
+    return Interrupt(lambda: note("leaving: segments end at their next epoch boundary"), lambda: None)
+
+
+def _announce(platform: Platform, api: str | None, as_json: bool) -> None:
+    address = platform.address
+    if as_json:
+        emit(
+            {
+                "status": "up",
+                "api": api,
+                "temporal": address.target,
+                "temporal_ui": address.ui,
+                "namespace": address.namespace,
+                "home": str(platform.settings.home),
+            }
+        )
+        return
+    if api:
+        say(f"API          {api}")
+    say(f"Temporal     {address.target}, namespace {address.namespace}")
+    if address.ui:
+        say(f"Temporal UI  {address.ui}")
+    say(f"home         {platform.settings.home}")
+    say("Ctrl-C ends it")
+
+
+COMMANDS = (up, worker)

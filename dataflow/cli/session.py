@@ -1,0 +1,58 @@
+"""The platform as a command uses it: settings read, logging out of the terminal's way, the right parts up."""
+
+from __future__ import annotations
+
+import getpass
+import logging
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager, suppress
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from dataflow.platform import Platform
+    from dataflow.settings import Settings
+
+
+def settings() -> Settings:
+    """The settings of this process; `InvalidSpec` where one is wrong."""
+    from dataflow.settings import Settings
+
+    return Settings.load()
+
+
+def is_up(chosen: Settings) -> bool:
+    """Whether a Temporal is there already: one that is configured, or this home's own, started by another command."""
+    from dataflow.embedded.temporal import running
+
+    return chosen.temporal_address is not None or running(chosen.home) is not None
+
+
+def actor() -> str:
+    """Who gives the commands: kept on every event they cause."""
+    with suppress(OSError, KeyError):
+        return f"cli:{getpass.getuser()}"
+    return "cli"
+
+
+def log_to_file(chosen: Settings) -> None:
+    """Log lines go to `logs/dataflow.log` under the home: the terminal belongs to progress and results."""
+    chosen.logs.mkdir(parents=True, exist_ok=True)
+    logging.basicConfig(
+        filename=chosen.logs / "dataflow.log",
+        level=chosen.log_level.upper(),
+        format="%(asctime)s %(process)d %(levelname)s %(name)s: %(message)s",
+        force=True,
+    )
+
+
+@asynccontextmanager
+async def session(
+    chosen: Settings, on_progress: Callable[[str], None], *, worker: bool | None = None
+) -> AsyncIterator[Platform]:
+    """The platform, up. `worker` says whether this process works too; by default only where nobody else is up to."""
+    from dataflow.platform import platform
+
+    working = worker if worker is not None else not is_up(chosen)
+    log_to_file(chosen)
+    async with platform(chosen, on_progress=on_progress, worker=working, actor=actor()) as up:
+        yield up
