@@ -211,6 +211,10 @@ def _entries(connection: Connection, statement: Select[Any], parameters: Mapping
     return [_entry(row) for row in connection.execute(statement, parameters).mappings()]
 
 
+def _refuse_constant(name: str) -> None:
+    raise ValueError(f"{name} is not JSON")
+
+
 def _entry(row: RowMapping) -> Entry:
     try:
         record = EventRecord(
@@ -224,7 +228,7 @@ def _entry(row: RowMapping) -> Entry:
             correlation_id=row["correlation_id"],
             causation_id=row["causation_id"],
             tags=tuple(json.loads(row["tags"])),
-            payload=json.loads(row["payload"]),
+            payload=json.loads(row["payload"], parse_constant=_refuse_constant),
             previous_hash=row["previous_hash"],
             hash=row["hash"],
         )

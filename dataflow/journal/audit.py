@@ -1,0 +1,111 @@
+"""The audit trail: has anything been edited, removed, inserted or reordered, and all of it as JSON lines."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
+
+from dataflow.domain.record import EventRecord, canonical, verify
+from dataflow.domain.state import GENESIS
+from dataflow.errors import Corrupt
+from dataflow.journal.base import Journal
+
+EXPORTED_AT_ONCE = 500
+
+
+@dataclass(frozen=True, slots=True)
+class Broken:
+    """The first place at which a stream is not what was written. `reason` is for people."""
+
+    stream: str
+    sequence: int
+    reason: str
+
+
+async def audit_verify(journal: Journal, stream: str) -> Broken | None:
+    """Walk the stream's chain of hashes; the first broken place, None where the stream is whole (or unknown).
+
+    Finds an edit of any field of an event, an event taken out, put in or moved, and events cut off at the end (the
+    stream's head is noted apart from its events). Whoever can rewrite events, every later hash and the head leaves a
+    whole chain: compare the head's hash with one kept elsewhere (an export, a log) to find that out."""
+    sequence, last_hash = 0, GENESIS
+    try:
+        async for record in journal.read(stream):
+            sequence += 1
+            if reason := _fault(record, stream, sequence, last_hash):
+                return Broken(stream, sequence, reason)
+            last_hash = record.hash
+    except Corrupt:
+        return await _unreadable(journal, stream, sequence)
+    head = await journal.head(stream)
+    noted = (head.sequence, head.hash) if head else (0, GENESIS)
+    if noted == (sequence, last_hash):
+        return None
+    if noted[0] > sequence:
+        return Broken(stream, sequence + 1, f"the stream should go on to {noted[0]}: its end is missing")
+    return Broken(stream, max(sequence, 1), f"the stream is noted to end at {noted[0]} with another hash")
+
+
+async def audit_verify_all(journal: Journal) -> list[Broken]:
+    """The first broken place of every stream that has one, and whether whole streams are missing (then the stream is
+    empty and the sequence is how many events are gone). Nothing may be appended meanwhile."""
+    found, noted = [], 0
+    for stream in await journal.streams():
+        head = await journal.head(stream)
+        noted += head.sequence if head else 0
+        found.append(await audit_verify(journal, stream))
+    broken = [one for one in found if one is not None]
+    if (end := await journal.end()) != noted:
+        broken.append(Broken("", abs(end - noted), f"the streams are noted to hold {noted} events, the journal {end}"))
+    return broken
+
+
+def _fault(record: EventRecord, stream: str, sequence: int, previous_hash: str) -> str:
+    if record.stream != stream:
+        return f"an event of the stream {record.stream!r} is here"
+    if record.sequence != sequence:
+        return f"the event is missing: {record.sequence} comes next"
+    if record.previous_hash != previous_hash:
+        return "the event does not follow the one before it: one of them was changed or exchanged"
+    if verify([record], previous_hash) is not None:
+        return "the event is not what its hash was taken of"
+    return ""
+
+
+async def _unreadable(journal: Journal, stream: str, after: int) -> Broken:
+    """Which event cannot be read: the journal reads many at once and only said that one of them is damaged."""
+    while True:
+        try:
+            found = [record async for record in journal.read(stream, after=after, limit=1)]
+        except Corrupt as error:
+            return Broken(stream, after + 1, f"the event cannot be read: {error.message}")
+        if not found or found[0].sequence != after + 1:
+            return Broken(stream, after + 1, "the event is missing")
+        after += 1
+
+
+async def export_jsonl(journal: Journal, write: Callable[[bytes], object], stream: str | None = None) -> int:
+    """Write one line for each event of the stream in order, or of all streams in the reading order; returns how many.
+
+    A line is the event's canonical JSON (`dataflow.domain.record`) with `hash` among its keys, so the hash can be
+    recomputed from the line alone: take the key `hash` out, write it canonically again, SHA-256."""
+    count = 0
+    async for record in journal.read(stream) if stream is not None else _everything(journal):
+        write(jsonl(record))
+        count += 1
+    return count
+
+
+def jsonl(record: EventRecord) -> bytes:
+    """The record as a line of JSON, its newline included."""
+    document = {**json.loads(canonical(record)), "hash": record.hash}
+    return json.dumps(document, sort_keys=True, separators=(",", ":"), ensure_ascii=True).encode() + b"\n"
+
+
+async def _everything(journal: Journal) -> AsyncIterator[EventRecord]:
+    position = 0
+    while entries := await journal.tail(position, EXPORTED_AT_ONCE):
+        for entry in entries:
+            yield entry.record
+        position = entries[-1].position
