@@ -4,7 +4,7 @@
 rows cannot be evaluated. The language is described in docs/expressions.md.
 """
 
-from dataflow.expressions.compiled import Compiled, compile, compile_cast
+from dataflow.expressions.compiled import Compiled, column, compile
 from dataflow.expressions.program import Failures, Outcome, Program
 from dataflow.expressions.syntax import columns
 from dataflow.expressions.types import NAMES as TYPE_NAMES
@@ -19,9 +19,9 @@ __all__ = [
     "Failures",
     "Outcome",
     "Program",
+    "column",
     "columns",
     "compile",
-    "compile_cast",
     "nearest",
     "type_name",
     "type_named",

@@ -23,7 +23,14 @@ _SYMBOL: dict[type[exp.Expr], str] = {
     exp.IntDiv: "//",
     exp.Mod: "%",
 }
-_WIDTH = {pl.Int8: 7, pl.Int16: 15, pl.Int32: 31, pl.UInt8: 8, pl.UInt16: 16, pl.UInt32: 32}
+_WIDTH: dict[type[pl.DataType], int] = {
+    pl.Int8: 7,
+    pl.Int16: 15,
+    pl.Int32: 31,
+    pl.UInt8: 8,
+    pl.UInt16: 16,
+    pl.UInt32: 32,
+}
 
 
 def binary(scope: Scope, node: exp.Expr, left: Value, right: Value) -> Value:
@@ -36,7 +43,7 @@ def binary(scope: Scope, node: exp.Expr, left: Value, right: Value) -> Value:
     for side, operand in ((node.this, left), (node.expression, right)):
         if not types.is_number(operand.dtype) and not types.is_null(operand.dtype):
             kind = types.name(operand.dtype)
-            hint = f"CAST(... AS DOUBLE) makes a number of it; CONCAT joins text" if types.is_text(operand.dtype) else ""
+            hint = "CAST(... AS DOUBLE) makes a number of it; CONCAT joins text" if types.is_text(operand.dtype) else ""
             raise scope.fail(side, f"{symbol} needs numbers, this is {kind}", hint=hint, code="wrong_type")
     if symbol == "/":
         top, bottom = left.expr.cast(pl.Float64), right.expr.cast(pl.Float64)

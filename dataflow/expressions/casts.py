@@ -45,7 +45,9 @@ def coerced(scope: Scope, node: exp.Expr, value: Value, target: pl.DataType) -> 
     converted = _convert(pl.lit(shown), pl.String(), target)
     if converted is None or pl.select(converted).item() is None:
         example = "2024-01-31" if isinstance(target, pl.Date) else "2024-01-31 12:00:00"
-        raise scope.fail(node, f"'{shown}' is not a {types.name(target)}", hint=f"such as '{example}'", code="wrong_type")
+        raise scope.fail(
+            node, f"'{shown}' is not a {types.name(target)}", hint=f"such as '{example}'", code="wrong_type"
+        )
     return Value(pl.lit(pl.select(converted).item(), dtype=target), target)
 
 
@@ -133,7 +135,7 @@ def _to_text(expr: pl.Expr, source: pl.DataType) -> pl.Expr | None:
     if isinstance(source, pl.Datetime):
         return expr.dt.strftime("%Y-%m-%d %H:%M:%S%.f" + ("%:z" if source.time_zone else ""))
     if isinstance(source, pl.Struct):
-        return expr.struct.json_encode()
+        return pl.when(expr.is_not_null()).then(expr.struct.json_encode())
     if isinstance(source, pl.List | pl.Array | pl.Duration):
         return None
     return expr.cast(pl.String, strict=False)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import polars as pl
@@ -11,7 +11,7 @@ from sqlglot import exp
 
 from dataflow.expressions import casts, syntax, types
 from dataflow.expressions.compiler import Compiler
-from dataflow.expressions.values import INT64, Check, Range, Ranges, Scope, Value
+from dataflow.expressions.values import INT64, Check, Range, Ranges, Scope, Value, nearest
 
 _WIDEST: Range = (-(2**127), 2**127 - 1)
 
@@ -45,48 +45,38 @@ class Compiled:
         return any(low < INT64[0] or high > INT64[1] for low, high in (risk(ranges) for risk in self.risks))
 
 
-def compile(text: str, schema: pl.Schema, *, want: Literal["boolean"] | None = None) -> Compiled:
+def compile(text: str, schema: pl.Schema, *, want: Literal["boolean"] | None = None, cast: str = "") -> Compiled:
     """Parse `text`, check it against the columns of `schema` and compile it.
 
-    With `want="boolean"` only a condition will do. Raises `InvalidSpec` with one problem: its path is empty, line and
-    column count from 1 inside `text`, the hint names the nearest column or function where there is one."""
+    With `want="boolean"` only a condition will do; `cast` names a type the result is cast to. Raises `InvalidSpec` with
+    one problem: its path is empty, line and column count from 1 inside `text`, the hint names the nearest column or
+    function where there is one."""
     tree = syntax.parse(text, schema)
 
     def value(scope: Scope) -> Value:
         compiler = Compiler(scope)
-        return compiler.condition(tree, "a filter") if want else compiler.value(tree)
+        found = compiler.condition(tree, "a filter") if want else compiler.value(tree)
+        return _cast(scope, tree, found, cast) if cast else found
 
     scope = Scope(schema, text)
     plain = value(scope)
-    expr = plain.expr
-    if scope.typed(tree, expr) != plain.dtype:
-        expr = expr.cast(plain.dtype)
+    expr = plain.expr if scope.typed(tree, plain.expr) == plain.dtype else plain.expr.cast(plain.dtype)
     compiled = Compiled(expr, plain.dtype, frozenset(scope.used), plain.checks)
-    widest = [INT64 if scope.typed(tree, leaf) == pl.Int64 else _WIDEST for leaf in scope.leaves]
-    guarded = Compiled(
-        expr,
-        plain.dtype,
-        compiled.columns,
-        plain.checks,
-        leaves=tuple(scope.leaves),
-        risks=tuple(scope.risks),
-    )
-    if not guarded.overflows(widest):
-        return compiled
+    guarded = replace(compiled, leaves=tuple(scope.leaves), risks=tuple(scope.risks))
+    if not guarded.overflows([INT64 if scope.typed(tree, leaf) == pl.Int64 else _WIDEST for leaf in scope.leaves]):
+        return compiled  # whatever the numbers are, their types leave no room for an overflow
     exact = value(Scope(schema, text, exact=True))
-    variant = Variant(exact.expr.cast(plain.dtype), exact.checks)
-    return Compiled(
-        expr, plain.dtype, compiled.columns, plain.checks, exact=variant, leaves=guarded.leaves, risks=guarded.risks
-    )
+    return replace(guarded, exact=Variant(exact.expr.cast(plain.dtype), exact.checks))
 
 
-def compile_cast(column: str, target: str, schema: pl.Schema) -> Compiled:
-    """`CAST(column AS target)` for a column that is there. Raises `InvalidSpec` as `compile` does."""
+def column(name: str, schema: pl.Schema, *, cast: str = "") -> Compiled:
+    """A column as it is, or cast to a type. Raises `InvalidSpec` as `compile` does."""
+    return compile('"' + name.replace('"', '""') + '"', schema, cast=cast)
+
+
+def _cast(scope: Scope, tree: exp.Expr, value: Value, target: str) -> Value:
     dtype = types.named(target)
-    scope = Scope(schema, target)
-    node = exp.column(column, quoted=True)
     if dtype is None:
-        hint = "known: " + ", ".join(types.NAMES)
-        raise scope.fail(node, f"unknown type {target!r}", hint=hint, code="unknown_type")
-    value = casts.cast(scope, node, Value(pl.col(column), schema[column]), dtype, lenient=False)
-    return Compiled(value.expr, dtype, frozenset([column]), value.checks)
+        hint = nearest(target, types.NAMES) or "known: " + ", ".join(types.NAMES)
+        raise scope.fail(tree, f"unknown type {target!r}", hint=hint, code="unknown_type")
+    return casts.cast(scope, tree, value, dtype, lenient=False)

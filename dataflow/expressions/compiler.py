@@ -11,8 +11,12 @@ from dataflow.expressions import arithmetic, casts, logic, types
 from dataflow.expressions.functions import TABLE, Call, time
 from dataflow.expressions.values import INT64, Scope, Value, checks_of, nearest
 
-_AGGREGATES = frozenset("count sum avg min max median stddev first last array_agg list string_agg".split())
-_UNSTEADY = frozenset("now current_date current_timestamp current_time today random rand uuid gen_random_uuid".split())
+_AGGREGATES = frozenset(
+    ("count", "sum", "avg", "min", "max", "median", "stddev", "first", "last", "array_agg", "list", "string_agg")
+)
+_UNSTEADY = frozenset(
+    ("now", "current_date", "current_timestamp", "current_time", "today", "random", "rand", "uuid", "gen_random_uuid")
+)
 _COMPARED = (exp.EQ, exp.NEQ, exp.GT, exp.GTE, exp.LT, exp.LTE)
 _REFUSED: dict[type[exp.Expr], str] = {
     exp.Query: "a subquery",
@@ -39,6 +43,8 @@ class Compiler:
         if not isinstance(value.dtype, pl.Boolean):
             kind = types.name(value.dtype)
             hint = "compare it with something, such as = or >" if types.is_number(value.dtype) else ""
+            if what == "OR" and types.is_text(value.dtype):
+                hint = "|| is OR here: CONCAT(a, b) joins text"
             raise self._scope.fail(node, f"{what} needs a condition, this is {kind}", hint=hint, code="wrong_type")
         return value
 
@@ -236,17 +242,19 @@ class Compiler:
             hint = nearest(str(shown), types.NAMES) or "known: " + ", ".join(types.NAMES)
             raise self._scope.fail(node, f"unknown type {shown}", hint=hint, code="unknown_type")
         value = self.value(node.this)
-        if casts.is_text_literal(value) and isinstance(target, pl.Date | pl.Datetime | pl.Time):
-            if not isinstance(node, exp.TryCast):
-                return casts.coerced(self._scope, node.this, value, target)
-        return casts.cast(self._scope, node, value, target, lenient=isinstance(node, exp.TryCast))
+        lenient = isinstance(node, exp.TryCast)
+        if casts.is_text_literal(value) and target.is_temporal() and not lenient:
+            return casts.coerced(self._scope, node.this, value, target)
+        return casts.cast(self._scope, node, value, target, lenient=lenient)
 
     @value.register
     def _(self, node: exp.Extract) -> Value:
         value = self.value(node.expression)
         if not types.is_time(value.dtype):
             kind = types.name(value.dtype)
-            raise self._scope.fail(node.expression, f"EXTRACT needs a date or timestamp, this is {kind}", code="wrong_type")
+            raise self._scope.fail(
+                node.expression, f"EXTRACT needs a date or timestamp, this is {kind}", code="wrong_type"
+            )
         return time.part(Call(self._scope, exp.Anonymous(expressions=[node.expression]), [value]), node.this.name, 0)
 
     @value.register
@@ -279,10 +287,14 @@ class Compiler:
         words = f"{span.this.name if span.this else ''} {span.unit.name if span.unit else ''}".split()
         unit = words[1].lower().removesuffix("s") if len(words) == 2 else ""
         if unit not in _SPANS or not words[0].lstrip("-").isdigit():
-            raise self._scope.fail(span, "INTERVAL is followed by a number and a unit", hint="such as INTERVAL '3 days'")
+            raise self._scope.fail(
+                span, "INTERVAL is followed by a number and a unit", hint="such as INTERVAL '3 days'"
+            )
         if not types.is_time(value.dtype):
             kind = types.name(value.dtype)
-            raise self._scope.fail(node.this, f"INTERVAL is added to a date or timestamp, this is {kind}", code="wrong_type")
+            raise self._scope.fail(
+                node.this, f"INTERVAL is added to a date or timestamp, this is {kind}", code="wrong_type"
+            )
         count = int(words[0]) if isinstance(node, exp.Add) else -int(words[0])
         fine = _SPANS[unit] in ("us", "ms", "s", "m", "h") and isinstance(value.dtype, pl.Date)
         start = value.expr.cast(pl.Datetime("us")) if fine else value.expr

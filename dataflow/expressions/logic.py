@@ -15,7 +15,14 @@ from sqlglot import exp
 from dataflow.expressions import casts, types
 from dataflow.expressions.values import Check, Scope, Value, checks_of
 
-_SYMBOL: dict[type[exp.Expr], str] = {exp.EQ: "=", exp.NEQ: "<>", exp.GT: ">", exp.GTE: ">=", exp.LT: "<", exp.LTE: "<="}
+_SYMBOL: dict[type[exp.Expr], str] = {
+    exp.EQ: "=",
+    exp.NEQ: "<>",
+    exp.GT: ">",
+    exp.GTE: ">=",
+    exp.LT: "<",
+    exp.LTE: "<=",
+}
 _NULL = pl.lit(None, dtype=pl.Boolean)
 
 
@@ -128,7 +135,7 @@ def unified(scope: Scope, node: exp.Expr, values: Sequence[Value], what: str) ->
     return [casts.cast(scope, node, value, dtype, lenient=True) for value in values], dtype
 
 
-def _matched(expr: pl.Expr, parts: list[str | None | bool], *, fold: bool) -> pl.Expr:
+def _matched(expr: pl.Expr, parts: list[str | bool | None], *, fold: bool) -> pl.Expr:
     """`parts`: literal text, None for `_`, True for `%`."""
     words = [part for part in parts if isinstance(part, str)]
     if not fold and None not in parts and len(words) <= 1:
@@ -143,8 +150,8 @@ def _matched(expr: pl.Expr, parts: list[str | None | bool], *, fold: bool) -> pl
     return expr.str.contains(f"^(?s{'i' if fold else ''}:{shape})$")
 
 
-def _wildcards(pattern: str, escape: str) -> list[str | None | bool]:
-    parts: list[str | None | bool] = []
+def _wildcards(pattern: str, escape: str) -> list[str | bool | None]:
+    parts: list[str | bool | None] = []
     characters = iter(pattern)
     for character in characters:
         if character == escape and escape:
@@ -171,7 +178,9 @@ def _hint(a: Value, b: Value) -> str:
     if texts and others and types.is_number(others[0].dtype):
         if casts.is_text_literal(texts[0]) and not casts.is_text_literal(others[0]):
             shown = str(texts[0].constant)
-            return f"write {shown} without quotes" if shown.replace(".", "", 1).isdigit() else "compare it with a number"
+            return (
+                f"write {shown} without quotes" if shown.replace(".", "", 1).isdigit() else "compare it with a number"
+            )
         return "CAST(... AS DOUBLE) makes a number of text"
     if types.is_time(a.dtype) and types.is_time(b.dtype):
         return "one has a time zone and the other has none: CAST(... AS TIMESTAMPTZ)"

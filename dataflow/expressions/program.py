@@ -30,10 +30,13 @@ class Outcome:
 
 
 class Program:
-    """Adds the columns `outputs` to batches. All of them see the row as it came in. Thread-safe: holds no state."""
+    """Adds the columns `outputs` to batches. All of them see the row as it came in. Thread-safe: holds no state.
 
-    def __init__(self, outputs: Mapping[str, Compiled]) -> None:
+    `labels`: what to call an output in a message about a row; without one the message stands alone."""
+
+    def __init__(self, outputs: Mapping[str, Compiled], labels: Mapping[str, str] | None = None) -> None:
         self._outputs = dict(outputs)
+        self._labels = dict(labels or {})
         self._guarded = {name: c for name, c in self._outputs.items() if c.exact is not None}
         self._leaves = [leaf for c in self._guarded.values() for leaf in c.leaves]
 
@@ -68,7 +71,9 @@ class Program:
         failed = rows.filter(bad)
         reasons = failed.select(
             code=pl.coalesce(pl.when(c.mask.fill_null(False)).then(pl.lit(c.code)) for _, c in checks),
-            message=pl.coalesce(pl.when(c.mask.fill_null(False)).then(_told(name, c.message)) for name, c in checks),
+            message=pl.coalesce(
+                pl.when(c.mask.fill_null(False)).then(self._told(name, c.message)) for name, c in checks
+            ),
         )
         return Outcome(done.filter(~bad), Failures(failed, reasons))
 
@@ -91,15 +96,14 @@ class Program:
             at += len(compiled.leaves)
         return names
 
+    def _told(self, name: str, message: pl.Expr) -> pl.Expr:
+        label = self._labels.get(name)
+        return message if label is None else pl.concat_str(pl.lit(f"{label}: "), message)
+
     def _none(self, rows: pl.DataFrame) -> pl.DataFrame:
         return rows.clear().with_columns(
             pl.Series(name, [], dtype=compiled.dtype) for name, compiled in self._outputs.items()
         )
-
-
-def _told(name: str, message: pl.Expr) -> pl.Expr:
-    """The message with the output it is about; a filter's condition has no name worth telling."""
-    return message if name.startswith("\0") else pl.concat_str(pl.lit(f"{name}: "), message)
 
 
 def _failures(rows: pl.DataFrame, reasons: Sequence[tuple[str, str]]) -> Failures:
@@ -109,7 +113,5 @@ def _failures(rows: pl.DataFrame, reasons: Sequence[tuple[str, str]]) -> Failure
 
 def _joined(first: Outcome, second: Outcome) -> Outcome:
     found = [outcome.failures for outcome in (first, second) if outcome.failures is not None]
-    failures = (
-        Failures(pl.concat([f.rows for f in found]), pl.concat([f.reasons for f in found])) if found else None
-    )
+    failures = Failures(pl.concat([f.rows for f in found]), pl.concat([f.reasons for f in found])) if found else None
     return Outcome(pl.concat([first.rows, second.rows]), failures)

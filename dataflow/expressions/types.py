@@ -13,9 +13,9 @@ from sqlglot import exp
 
 from dataflow.expressions import syntax
 
-D = exp.DataType.Type
+D = exp.DType
 
-_PLAIN: dict[exp.DataType.Type, pl.DataType] = {
+_PLAIN: dict[exp.DType, pl.DataType] = {
     D.BOOLEAN: pl.Boolean(),
     D.TINYINT: pl.Int8(),
     D.SMALLINT: pl.Int16(),
@@ -45,7 +45,14 @@ NAMES = (
 )
 """The names to show to people; more are understood (STRING, TEXT, FLOAT, REAL, DATETIME, LONG ...)."""
 
-_ALSO = {"string": "VARCHAR", "long": "BIGINT", "integer": "INT", "str": "VARCHAR", "bool": "BOOLEAN", "number": "DOUBLE"}
+_ALSO = {
+    "string": "VARCHAR",
+    "long": "BIGINT",
+    "integer": "INT",
+    "str": "VARCHAR",
+    "bool": "BOOLEAN",
+    "number": "DOUBLE",
+}
 
 
 def named(text: str) -> pl.DataType | None:
@@ -59,7 +66,7 @@ def from_tree(tree: exp.DataType) -> pl.DataType | None:
     kind = tree.this
     if kind == D.DECIMAL:
         sizes = [int(part.name) for part in tree.expressions if part.name.isdigit()]
-        precision, scale = (sizes + [18, 3])[:2] if not sizes else (sizes + [0])[:2]
+        precision, scale = [*sizes, 0][:2] if sizes else (18, 3)
         return pl.Decimal(precision, scale) if 1 <= precision <= 38 and scale <= precision else None
     if kind == D.USERDEFINED:
         other = _ALSO.get(str(tree.args.get("kind", "")).lower())

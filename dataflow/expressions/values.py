@@ -95,5 +95,5 @@ def checks_of(parts: Iterable[Value]) -> tuple[Check, ...]:
 def nearest(name: str, names: Iterable[str]) -> str:
     """`did you mean 'x'?`, or nothing."""
     by_case = {known.lower(): known for known in names}
-    near = difflib.get_close_matches(name.lower(), list(by_case), n=1)
+    near = difflib.get_close_matches(name.lower(), list(by_case), n=1, cutoff=0.65)
     return f"did you mean {by_case[near[0]]!r}?" if near else ""

@@ -27,7 +27,7 @@ def array_to_string(call: Call) -> pl.Expr:
 def to_json(call: Call) -> pl.Expr:
     if not isinstance(call.args[0].dtype, pl.Struct):
         raise call.fail(f"TO_JSON needs a struct, this is {types.name(call.args[0].dtype)}", 0)
-    return call[0].struct.json_encode()
+    return pl.when(call[0].is_not_null()).then(call[0].struct.json_encode())
 
 
 @function("json_extract_string json_value", "text", "text")

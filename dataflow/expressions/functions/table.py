@@ -102,7 +102,9 @@ class Function:
         return built if isinstance(built, Value) else call.value(built)
 
     def usage(self) -> str:
-        shown = [f"[{p[:-1]}]" if p.endswith("?") else f"{p[:-1]}, ..." if p.endswith("*") else p for p in self.parameters]
+        shown = [
+            f"[{p[:-1]}]" if p.endswith("?") else f"{p[:-1]}, ..." if p.endswith("*") else p for p in self.parameters
+        ]
         return f"{self.name.upper()}({', '.join(shown)})"
 
 
