@@ -1,0 +1,1 @@
+"""`python -m dataflow.docgen [FOLDER]` (`just docs`) writes the generated reference pages."""
