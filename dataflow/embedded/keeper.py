@@ -23,9 +23,10 @@ from dataclasses import replace
 from pathlib import Path
 
 from dataflow.embedded import process
+from dataflow.embedded.livefile import LiveFile
 from dataflow.embedded.lock import FileLock
 from dataflow.embedded.probe import serving
-from dataflow.embedded.record import Files, Publisher, Record
+from dataflow.embedded.record import Files, Record
 
 PORT, UI_PORT = 7233, 8233
 SEARCH_ATTRIBUTES = {
@@ -73,7 +74,7 @@ class Keeper:
         self.namespace = namespace
         self.asked_to_stop = False
         self._idle_since: float | None = None
-        self._publisher = Publisher(self.files.record)
+        self._publisher = LiveFile(self.files.record)
         self._users = FileLock(self.files.users)
         self._server: subprocess.Popen[bytes] | None = None
         self._record = Record(state="starting", keeper=os.getpid(), binary=str(binary))
@@ -106,7 +107,7 @@ class Keeper:
 
     def _note(self, **changes: object) -> None:
         self._record = replace(self._record, **changes)  # type: ignore[arg-type]
-        self._publisher.publish(self._record)
+        self._publisher.publish(self._record.text)
 
     def _begin(self) -> bool:
         """The first start of this keeper: settle the ports, start, report."""

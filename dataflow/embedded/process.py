@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import pwd
 import signal
 import socket
 import subprocess
@@ -28,9 +29,17 @@ def _die_with_parent() -> Callable[[], None] | None:
     return prepare
 
 
-def spawn(command: Sequence[str], *, log: Path, env: Mapping[str, str] | None = None) -> subprocess.Popen[bytes]:
+def spawn(
+    command: Sequence[str],
+    *,
+    log: Path,
+    env: Mapping[str, str] | None = None,
+    folder: Path | None = None,
+    user: str | None = None,
+) -> subprocess.Popen[bytes]:
     """Start `command` with its output appended to `log`, in a session of its own (a terminal's Ctrl-C does not reach
-    it). It dies with the calling thread, so call this from a thread that lasts: the main one."""
+    it), as another user where root asks for that. It dies with the calling thread, so call this from one that lasts:
+    the main one."""
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("ab") as out:
         return subprocess.Popen(
@@ -39,15 +48,19 @@ def spawn(command: Sequence[str], *, log: Path, env: Mapping[str, str] | None = 
             stdout=out,
             stderr=subprocess.STDOUT,
             env=env,
+            cwd=folder,
+            user=user,
+            group=pwd.getpwnam(user).pw_gid if user else None,
+            extra_groups=[] if user else None,
             start_new_session=True,
-            preexec_fn=_die_with_parent(),  # forking is safe: the keeper has one thread
+            preexec_fn=_die_with_parent(),  # after the change of user, which would undo it
         )
 
 
-def stop(process: subprocess.Popen[bytes], grace: float) -> int:
-    """SIGTERM, `grace` seconds, SIGKILL. Returns the exit code; nothing happens where it ended already."""
+def stop(process: subprocess.Popen[bytes], grace: float, number: signal.Signals = signal.SIGTERM) -> int:
+    """The signal, `grace` seconds, SIGKILL. Returns the exit code; nothing happens where it ended already."""
     if process.poll() is None:
-        process.terminate()
+        process.send_signal(number)
         try:
             return process.wait(grace)
         except subprocess.TimeoutExpired:

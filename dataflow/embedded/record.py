@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Literal
 
-from dataflow.embedded.lock import FileLock
+from dataflow.embedded import livefile
 from dataflow.errors import Corrupt
 
 State = Literal["starting", "ready", "restarting", "failed"]
@@ -66,6 +65,10 @@ class Record:
     def ui(self) -> str:
         return f"http://127.0.0.1:{self.ui_port}"
 
+    @property
+    def text(self) -> str:
+        return json.dumps({**asdict(self), "address": self.address, "ui": self.ui}, indent=1) + "\n"
+
     @classmethod
     def parse(cls, text: str, path: Path) -> Record:
         """Raises `Corrupt` for what no keeper wrote."""
@@ -80,46 +83,11 @@ class Record:
     @classmethod
     def read(cls, path: Path) -> Record | None:
         """The last record, its keeper alive or not; None where there is none."""
-        try:
-            return cls.parse(path.read_text(), path)
-        except FileNotFoundError:
-            return None
+        text = livefile.read(path)
+        return None if text is None else cls.parse(text, path)
 
     @classmethod
     def read_live(cls, path: Path) -> Record | None:
         """The record of a keeper that lives; None where there is none, or only what a killed keeper left behind."""
-        try:
-            with path.open() as file:
-                try:
-                    fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-                except BlockingIOError:  # its writer holds it
-                    return cls.parse(file.read(), path)
-        except FileNotFoundError:
-            pass
-        return None
-
-
-class Publisher:
-    """Writes records, each in one step: a reader sees the old one or the new one. Its process holds a lock on the very
-    file that it published last, so a record proves by itself whether its writer lives."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self._held: FileLock | None = None
-
-    def publish(self, record: Record) -> None:
-        fresh = self.path.with_suffix(f".{record.keeper}.tmp")
-        fresh.unlink(missing_ok=True)  # left by a process of the same number, long ago
-        lock = FileLock(fresh)
-        if not lock.acquire():
-            raise Corrupt("another process writes under our process number", where=str(fresh))
-        fresh.write_text(json.dumps({**asdict(record), "address": record.address, "ui": record.ui}, indent=1) + "\n")
-        fresh.replace(self.path)
-        self.close()
-        self._held = lock
-
-    def close(self) -> None:
-        """Let the last record go stale."""
-        if self._held:
-            self._held.release()
-            self._held = None
+        text = livefile.read_live(path)
+        return None if text is None else cls.parse(text, path)

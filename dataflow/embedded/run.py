@@ -46,7 +46,7 @@ async def watched(
         async with asyncio.timeout(limit):
             async for raw in child.stdout:
                 line = raw.decode(errors="replace").rstrip()
-                last.append(line)
+                last.append(line[:300])
                 on_line(line)
             code = await child.wait()
     except TimeoutError:

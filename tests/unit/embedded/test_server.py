@@ -16,10 +16,11 @@ import pytest
 from temporalio.client import Client
 
 from dataflow.embedded import binary, keeper
+from dataflow.embedded.livefile import LiveFile
 from dataflow.embedded.lock import FileLock, is_held
 from dataflow.embedded.probe import serving
 from dataflow.embedded.process import free_ports
-from dataflow.embedded.record import Files, Publisher, Record
+from dataflow.embedded.record import Files, Record
 from dataflow.embedded.temporal import Address, running, temporal_server
 from dataflow.errors import Rejected, Retryable
 from dataflow.settings import Settings
@@ -201,8 +202,8 @@ async def test_a_server_left_behind_is_ended_before_the_next_start(settings: Set
         keeper.command(program, files, left, "default"), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     )
     eventually(lambda: serving(left.address))
-    publisher = Publisher(files.record)
-    publisher.publish(replace(left, pid=server.pid))
+    publisher = LiveFile(files.record)
+    publisher.publish(replace(left, pid=server.pid).text)
     publisher.close()
     reaper = threading.Thread(target=server.wait)
     reaper.start()
