@@ -55,7 +55,7 @@ class PipelineWorkflow:
         self._lock = asyncio.Lock()
         self._halting = 0
         self._driving = False
-        self._segments: dict[str, workflow.ActivityHandle[SegmentReport]] = {}
+        self._ordered: dict[str, workflow.ActivityHandle[Any]] = {}
         self._ended = set(carried.ended)
         self._seconds = carried.segment_seconds or carried.tuning.segment_first
 
@@ -294,7 +294,7 @@ class PipelineWorkflow:
             self._halting -= 1
 
     def _cut(self) -> None:
-        for handle in self._segments.values():
+        for handle in self._ordered.values():
             handle.cancel()
 
     async def _drive(self) -> None:
@@ -321,11 +321,15 @@ class PipelineWorkflow:
             number=state.plan_number + 1,
             spec=state.spec,
         )
+        handle = start(PLAN, order, within=600, heartbeat=self._carried.tuning.heartbeat_timeout)
+        self._ordered["plan"] = handle
         try:
-            plan = await start(PLAN, order, within=600, heartbeat=self._carried.tuning.heartbeat_timeout)
+            plan = await handle
         except ActivityError as failed:
             await self._failed(reported(failed))
             return None
+        finally:
+            del self._ordered["plan"]
         self._ended.clear()
         await self._apply(do.AdoptPlan(plan=plan))
         return plan
@@ -349,14 +353,14 @@ class PipelineWorkflow:
             order = SegmentOrder(lane=lane, spec=self._state.spec, plan=plan, seconds=seconds)
             within = seconds + 2 * spec.timeouts.batch + 60
             handle = start(MOVE, order, within=within, heartbeat=self._carried.tuning.heartbeat_timeout)
-            self._segments[lane.name] = handle
+            self._ordered[lane.name] = handle
             try:
                 report = await handle
             except ActivityError as failed:
                 await self._failed(reported(failed), lane.name)
                 continue
             finally:
-                del self._segments[lane.name]
+                del self._ordered[lane.name]
             await self._record(lane, report)
             if report.ended:
                 self._ended.add(lane.name)
