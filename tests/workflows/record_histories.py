@@ -1,0 +1,126 @@
+"""Record golden histories: `python tests/workflows/record_histories.py VERSION`, once for every release.
+
+Runs a handful of scenarios on the embedded server and writes `histories/VERSION-SCENARIO.json`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+import tempfile
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+import polars as pl
+
+from dataflow.connectors import memory
+from dataflow.domain.spec import PipelineSpec
+from dataflow.domain.state import Status
+from dataflow.platform import Platform, platform
+from dataflow.sdk import Client
+from dataflow.settings import Settings
+from workflows.names import Tuning, workflow_id
+
+FOLDER = Path(__file__).parent / "histories"
+
+
+def spec(name: str, rate: int | None = None, **more: object) -> PipelineSpec:
+    source = {"type": "generator", "kind": "order", "rows": 400, "seed": 1, **({"rate": rate} if rate else {})}
+    return PipelineSpec.model_validate(
+        {"name": name, "source": source, "sinks": [{"type": "memory", "name": name}], **more}
+    )
+
+
+async def until(client: Client, name: str, status: Status) -> None:
+    while (await client.state(name)).status is not status:
+        await asyncio.sleep(0.05)
+
+
+async def completes(client: Client, name: str) -> None:
+    await client.create(spec(name, transforms=[{"type": "filter", "where": "quantity > 1"}]))
+    await client.start(name)
+    await until(client, name, Status.COMPLETED)
+
+
+async def paused_stopped_restarted(client: Client, name: str) -> None:
+    await client.create(spec(name, rate=100, checkpoint={"interval": "100ms"}))
+    await client.start(name)
+    await asyncio.sleep(0.7)
+    await client.pause(name, "a look")
+    await client.resume(name)
+    await asyncio.sleep(0.5)
+    await client.stop(name, "enough")
+    await client.update(name, {"description": "changed"}, partial=True)
+    await client.start(name)
+    await until(client, name, Status.COMPLETED)
+
+
+async def fails_and_is_reset(client: Client, name: str) -> None:
+    stored = {**spec(name).stored(), "source": {"type": "memory", "name": "nowhere"}}
+    await client.create(PipelineSpec.model_validate(stored))
+    await client.start(name)
+    await until(client, name, Status.FAILED)
+    memory.provide("nowhere", pl.DataFrame({"n": range(10)}))
+    await client.reset(name)
+    await client.start(name)
+    await until(client, name, Status.COMPLETED)
+
+
+async def again_and_deleted(client: Client, name: str) -> None:
+    await client.create(spec(name))
+    await client.start(name)
+    await until(client, name, Status.COMPLETED)
+    await client.reset(name, from_start=True)
+    await client.start(name)
+    await until(client, name, Status.COMPLETED)
+    await client.delete(name)
+
+
+async def lanes_and_sinks(client: Client, name: str) -> None:
+    sinks = [{"type": "memory", "name": f"{name}-{n}"} for n in range(2)]
+    await client.create(spec(name, parallelism=2, sinks=sinks))
+    await client.start(name)
+    await until(client, name, Status.COMPLETED)
+
+
+SCENARIOS: dict[str, Callable[[Client, str], Awaitable[None]]] = {
+    "completes": completes,
+    "paused-stopped-restarted": paused_stopped_restarted,
+    "fails-and-is-reset": fails_and_is_reset,
+    "again-and-deleted": again_and_deleted,
+    "lanes-and-sinks": lanes_and_sinks,
+}
+
+
+async def record(here: Platform, version: str) -> None:
+    client = here.client
+    for scenario, play in SCENARIOS.items():
+        name = f"{version.replace('.', '-')}-{scenario}"
+        await play(client, name)
+        history = await client.temporal.get_workflow_handle(workflow_id(name)).fetch_history()
+        (FOLDER / f"{version}-{scenario}.json").write_text(history.to_json())
+        print(name, len(history.events), "events")
+    name = f"{version.replace('.', '-')}-continued"
+    short = Client(
+        client.temporal,
+        task_queue=here.settings.task_queue,
+        tuning=Tuning(segment_first=0.1, segment_longest=0.1, history_events=60),
+    )
+    await short.create(spec(name, rate=100, checkpoint={"interval": "20ms"}))
+    first = await client.temporal.get_workflow_handle(workflow_id(name)).describe()
+    await short.start(name)
+    await until(client, name, Status.COMPLETED)
+    history = await client.temporal.get_workflow_handle(workflow_id(name), run_id=first.run_id).fetch_history()
+    (FOLDER / f"{version}-continued.json").write_text(history.to_json())
+    print(name, len(history.events), "events")
+
+
+async def main(version: str) -> None:
+    FOLDER.mkdir(exist_ok=True)
+    with tempfile.TemporaryDirectory() as home:
+        async with platform(Settings.load(home=Path(home)), actor="recorder") as here:
+            await record(here, version)
+
+
+if __name__ == "__main__":
+    asyncio.run(main(sys.argv[1]))
