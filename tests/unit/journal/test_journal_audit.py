@@ -81,8 +81,8 @@ async def test_an_untouched_journal_is_whole(tampered):
         ),
         (
             [
-                "INSERT INTO journal_events SELECT 99, 's', 9, 'new', type, 1, time, actor, '', '', tags, payload, hash, "
-                "'ff' FROM journal_events WHERE position = 8"
+                "INSERT INTO journal_events SELECT 99, 's', 9, 'new', type, 1, time, actor, '', '', tags, payload, "
+                "hash, 'ff' FROM journal_events WHERE position = 8"
             ],
             9,
         ),

@@ -128,28 +128,42 @@ async def test_a_cancelled_caller_disturbs_nobody(journal):
 
 PROCESS = """
 import asyncio, sys
+from datetime import UTC, datetime
+from dataflow.domain.events import PipelineResumed, seal
 from dataflow.journal import open_journal
-from dataflow.testing.journal_kit import append_and_acknowledge
 
 async def main(url, stream):
     async with open_journal(url) as journal:
-        await append_and_acknowledge(journal, stream, lambda n: None, 60)
+        print("open", flush=True)
+        sys.stdin.readline()
+        last = "0" * 64
+        for n in range(30):
+            records = seal(
+                [PipelineResumed()] * 2, stream=stream, after_sequence=2 * n, previous_hash=last, time=datetime.now(UTC)
+            )
+            await journal.append(stream, 2 * n, records)
+            last = records[-1].hash
 
 asyncio.run(main(*sys.argv[1:]))
 """
 
 
 async def test_processes_that_start_together_share_a_new_file(url):
-    """All of them find no schema; one makes it."""
-    streams = [f"process-{n}" for n in range(3)]
+    """All of them find no schema, one makes it; then they append at the same time."""
+    streams, pipe = ["left", "right"], subprocess.PIPE
     started = [
-        subprocess.Popen([sys.executable, "-c", PROCESS, url, stream], stderr=subprocess.PIPE) for stream in streams
+        subprocess.Popen([sys.executable, "-c", PROCESS, url, stream], stdin=pipe, stdout=pipe, stderr=pipe)
+        for stream in streams
     ]
-    problems = [process.communicate()[1].decode() for process in started]
-    assert problems == [""] * 3
+    for process in started:
+        assert process.stdout.readline() == b"open\n", process.communicate()[1].decode()
+    for process in started:
+        process.stdin.write(b"go\n")
+        process.stdin.flush()
+    assert [process.communicate()[1].decode() for process in started] == ["", ""]
     async with open_journal(url) as journal:
         assert await journal.streams() == streams
-        assert await journal.end() == 180
+        assert await journal.end() == 120
         for stream in streams:
             assert await check_acknowledged(journal, stream, 60) == 60
 
