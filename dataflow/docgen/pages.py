@@ -94,8 +94,8 @@ def commands() -> str:
         "# Command line\n",
         _help(),
         "Exit status: 0 done (for `run`: the pipeline is completed), 1 failed, 2 an invalid pipeline file, setting or"
-        " command line, 130 interrupted (143 by SIGTERM) after stopping the pipeline at an epoch boundary. Results go to"
-        " standard output, progress and messages to standard error.\n",
+        " command line, 130 interrupted (143 by SIGTERM) after stopping the pipeline at an epoch boundary. Results go"
+        " to standard output, progress and messages to standard error.\n",
     ]
     for command in app.registered_commands:
         name = command.name or _called(command.callback)

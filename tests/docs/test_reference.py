@@ -1,4 +1,4 @@
-"""The reference is what the code says: pages on disk are those that would be rendered now, and they leave nothing out."""
+"""The reference is what the code says: the pages on disk are those that would be rendered now, and complete."""
 
 from __future__ import annotations
 
