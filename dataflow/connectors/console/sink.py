@@ -54,9 +54,14 @@ class ConsoleConfig(Config):
 
 
 async def _in_thread(work: Callable[Given, Result], *args: Given.args, **kwargs: Given.kwargs) -> Result:
-    """Blocking work; errors of the file system as those of the seams."""
+    """Blocking work; errors of the file system as those of the seams. Cancelled, it waits for the thread's end: a
+    cut-off attempt must not go on printing behind the next one."""
+    running = asyncio.ensure_future(asyncio.to_thread(work, *args, **kwargs))
     try:
-        return await asyncio.to_thread(work, *args, **kwargs)
+        return await asyncio.shield(running)
+    except asyncio.CancelledError:
+        await asyncio.wait({running})
+        raise
     except (PermissionError, NotADirectoryError, IsADirectoryError) as failed:
         raise Rejected(f"{failed.strerror}", where=str(failed.filename or "")) from failed
     except OSError as failed:
