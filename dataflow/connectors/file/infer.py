@@ -1,0 +1,119 @@
+"""Types from a sample: narrow where nothing can be lost by it, text otherwise."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, cast
+
+import polars as pl
+
+from dataflow.connectors.file.csv import temporal
+
+_FLOAT = r"^\s*[+-]?((0|[1-9]\d*)(\.\d*)?|\.\d+)([eE][+-]?\d+)?$"
+_WHOLE = r"^\s*[+-]?\d+$"
+_ODD = r"(?i)^[+-]?(nan|inf|infinity)$"
+_BOOL = r"(?i)^(true|false)$"
+_TIMES: tuple[pl.DataType, ...] = (pl.Date(), pl.Datetime("us"), pl.Datetime("us", "UTC"), pl.Time())
+
+
+def text_types(sample: pl.DataFrame) -> pl.Schema:
+    """Types for columns of text.
+
+    Whole numbers of 64 bits are Int64; with a leading zero (`007`) or more digits they stay text, as a number would
+    not be what was written. ISO dates, times and timestamps only. A column without any value is text. A type holds
+    although a few values are not of it (a tenth, or a single one beside at least two): those are errors of their
+    records when they are read."""
+    return pl.Schema({name: _text_type(sample.get_column(name)) for name in sample.columns})
+
+
+def _text_type(column: pl.Series) -> pl.DataType:
+    values = column.drop_nulls()
+    values = values.filter(values.str.strip_chars().str.len_bytes() > 0)
+    allowed = max(1, len(values) // 10) if len(values) >= 3 else 0
+
+    def mostly(fitting: int) -> bool:
+        return fitting > 0 and len(values) - fitting <= allowed
+
+    whole = values.filter(values.str.contains(_WHOLE))
+    numbers = values.filter(values.str.contains(_FLOAT) | values.str.contains(_WHOLE))
+    if mostly(len(numbers) + int(values.str.contains(_ODD).sum())) and len(numbers):
+        digits = whole.str.strip_chars().str.strip_chars_start("+-")
+        if digits.str.contains("^0.").any():
+            return pl.String()
+        if len(whole) == len(numbers) and not values.str.contains(_ODD).any():
+            fits = whole.str.strip_chars().str.strip_prefix("+").cast(pl.Int64, strict=False).null_count() == 0
+            return pl.Int64() if fits else pl.String()
+        return pl.Float64() if int(cast(int, digits.str.len_bytes().max() or 0)) <= 15 else pl.String()
+    if mostly(int(values.str.contains(_BOOL).sum())):
+        return pl.Boolean()
+    if mostly(int(values.str.contains(r"^\d\d").sum())):
+        for dtype in _TIMES:
+            fitting = values.to_frame("v").select(temporal(pl.col("v"), dtype)).to_series()
+            if mostly(fitting.len() - fitting.null_count()):
+                return dtype
+    return pl.String()
+
+
+def json_type(value: object) -> pl.DataType:
+    """The type of a JSON value: whole numbers are Int64, objects are structs, null is Null."""
+    if isinstance(value, bool):
+        return pl.Boolean()
+    if isinstance(value, int):
+        return pl.Int64()
+    if isinstance(value, float):
+        return pl.Float64()
+    if isinstance(value, str):
+        return pl.String()
+    if isinstance(value, dict):
+        return pl.Struct({name: json_type(inner) for name, inner in value.items()})
+    if isinstance(value, list):
+        merged: pl.DataType = pl.Null()
+        for inner in value:
+            merged = merge(merged, json_type(inner))
+        return pl.List(merged)
+    return pl.Null()
+
+
+def merge(seen: pl.DataType, new: pl.DataType) -> pl.DataType:
+    """The type for both. Whole numbers widen to fractions, structs to all their fields, null to anything; of types that
+    cannot meet, the first one seen stays, and records with the other are refused when they are read."""
+    if seen == new or isinstance(new, pl.Null):
+        return seen
+    if isinstance(seen, pl.Null):
+        return new
+    if seen.is_numeric() and new.is_numeric():
+        return pl.Float64()
+    if isinstance(seen, pl.List) and isinstance(new, pl.List):
+        return pl.List(merge(cast(pl.DataType, seen.inner), cast(pl.DataType, new.inner)))
+    if isinstance(seen, pl.Struct) and isinstance(new, pl.Struct):
+        return pl.Struct(_merged(_fields(seen), _fields(new)))
+    return seen
+
+
+def _fields(dtype: pl.Struct) -> dict[str, pl.DataType]:
+    return {part.name: cast(pl.DataType, part.dtype) for part in dtype.fields}
+
+
+def _merged(seen: Mapping[str, pl.DataType], new: Mapping[str, pl.DataType]) -> dict[str, pl.DataType]:
+    both = dict(seen)
+    for name, dtype in new.items():
+        both[name] = merge(both[name], dtype) if name in both else dtype
+    return both
+
+
+def json_types(records: list[dict[str, Any]]) -> pl.Schema:
+    """Columns and types of JSON objects, in the order in which they were first seen. What was only null is text."""
+    found: dict[str, pl.DataType] = {}
+    for record in records:
+        found = _merged(found, {name: json_type(value) for name, value in record.items()})
+    return pl.Schema({name: _known(dtype) for name, dtype in found.items()})
+
+
+def _known(dtype: pl.DataType) -> pl.DataType:
+    if isinstance(dtype, pl.Null):
+        return pl.String()
+    if isinstance(dtype, pl.List):
+        return pl.List(_known(cast(pl.DataType, dtype.inner)))
+    if isinstance(dtype, pl.Struct):
+        return pl.Struct({name: _known(inner) for name, inner in _fields(dtype).items()})
+    return dtype

@@ -1,0 +1,206 @@
+"""One text file, record by record, in pieces cut where a record ends.
+
+A piece first takes the fast way: whole, by a vectorised parser that either vouches for every record or declines. Where
+it declines, ever smaller parts of the piece are tried, and the smallest takes the exact way, which finds the ends of
+records one by one and says of each unreadable one where it is and why. Both ways agree on every record, so the result
+does not depend on where pieces are cut.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
+
+import polars as pl
+
+from dataflow.connectors.file.position import MARK, Place, changed, mark
+from dataflow.connectors.file.rejects import SHOWN, Refusal
+from dataflow.connectors.file.streams import BOM, Stream
+from dataflow.connectors.file.worklist import unreadable
+from dataflow.errors import Corrupt
+
+SMALLEST = 32 * 1024  # a part no larger than this takes the exact way
+
+
+@dataclass(slots=True)
+class Exact:
+    """What the exact way made of a part: rows, refusals, where it stopped, how many lines it passed."""
+
+    rows: pl.DataFrame
+    refused: list[Refusal]
+    end: int
+    lines: int
+    skipping: bool = False
+
+
+@dataclass(slots=True)
+class Parsed:
+    frames: list[pl.DataFrame] = field(default_factory=list)
+    refused: list[Refusal] = field(default_factory=list)
+    consumed: int = 0
+    lines: int = 0
+    skipping: bool = False
+
+
+class RecordParser(ABC):
+    """How one file's records are told apart and read. Immutable while the file is read."""
+
+    max_record: int
+    line_end: bytes = b"\n"
+
+    @abstractmethod
+    def cut(self, data: bytes, start: int, stop: int) -> int:
+        """Where, at or before `stop`, a record seems to end that began at or after `start`; `start` where none does.
+        `start` is where a record begins."""
+
+    @abstractmethod
+    def fast(self, data: bytes) -> tuple[pl.DataFrame, int] | None:
+        """The rows of these whole records and the number of their lines; None where any record may be unreadable or
+        is not whole. The last line end may be missing."""
+
+    @abstractmethod
+    def exact(self, data: bytes, start: int, stop: int, line: int, *, final: bool) -> Exact:
+        """The records that begin from `start` (a record's beginning) to before `stop`, one by one.
+
+        Stops early in front of a record whose end is not in `data`, if more is to come (`final` is false) and it may
+        still turn out to be within `max_record`. Must pass a record when `window` bytes follow."""
+
+    @property
+    def window(self) -> int:
+        """So many bytes decide whether a record is too long."""
+        return self.max_record + 2
+
+    def parse(self, data: bytes, line: int, *, final: bool, skipping: bool = False) -> Parsed:
+        """Read as many records as are whole in `data`, the last one too if it is the file's end (`final`)."""
+        out = Parsed(skipping=skipping)
+        size = len(data)
+        if skipping:
+            out.consumed, out.lines, out.skipping = self._skip_line(data)
+        step = size
+        while out.consumed < size and not out.skipping:
+            at = out.consumed
+            stop = min(size, at + step)
+            end = stop if stop == size and (final or data.endswith(self.line_end)) else self.cut(data, at, stop)
+            if end > at:
+                part = data if end - at == size else data[at:end]
+                found = self.fast(part)
+                if found:
+                    out.frames.append(found[0])
+                    out.lines += found[1]
+                    out.consumed = end
+                    step *= 4
+                    continue
+                if end - at > SMALLEST:
+                    step = max(SMALLEST, (end - at) // 8)
+                    continue
+            slow = self.exact(data, at, min(size, at + SMALLEST), line + out.lines, final=final)
+            if slow.end == at:
+                break
+            out.frames.append(slow.rows)
+            out.refused += slow.refused
+            out.lines += slow.lines
+            out.consumed, out.skipping = slow.end, slow.skipping
+        return out
+
+    def _skip_line(self, data: bytes) -> tuple[int, int, bool]:
+        found = data.find(self.line_end)
+        return (len(data), 0, True) if found < 0 else (found + 1, 1, False)
+
+    def too_long(self, data: bytes, start: int, line: int) -> Refusal:
+        """For a record that is longer than `max_record`."""
+        shown = data[start : start + min(SHOWN, self.max_record)]
+        message = f"the record is longer than {self.max_record} bytes (max_record); its beginning is kept"
+        return Refusal("RECORD_TOO_LONG", message, line, shown)
+
+
+@dataclass(slots=True)
+class Piece:
+    frames: list[pl.DataFrame]
+    refused: list[Refusal]
+    place: Place
+    read: int  # bytes of the file behind this piece
+
+
+class RecordFile:
+    """Reads one stream from a place to its end. The next block is read while the current piece is parsed."""
+
+    def __init__(self, stream: Stream, parser: RecordParser, at: Place, *, piece: int, block: int) -> None:
+        self._stream = stream
+        self._parser = parser
+        self._at = at
+        self._piece = piece  # bytes of a piece, about
+        self._block = block  # bytes of one read
+
+    def resize(self, piece: int) -> None:
+        self._piece = piece
+
+    def _position(self) -> None:
+        """Move to where reading goes on, and see that it is the text that was read before."""
+        length = self._at.tail[0]
+        self._stream.skip(self._at.offset - length)
+        tail = b""
+        while len(tail) < length and (more := self._stream.read(length - len(tail))):
+            tail += more
+        if mark(tail) != self._at.tail:
+            raise changed(self._at)
+
+    def __iter__(self) -> Iterator[Piece]:
+        with ThreadPoolExecutor(1, "file-read") as ahead:
+            yield from self._pieces(ahead)
+
+    def _read(self) -> tuple[bytes, int]:
+        parts, size = [], 0
+        try:
+            while size < self._block and (data := self._stream.read(self._block - size)):
+                parts.append(data)
+                size += len(data)
+        except OSError as error:
+            raise unreadable(self._at.file, error) from error
+        return b"".join(parts) if len(parts) != 1 else parts[0], self._stream.consumed()
+
+    def _pieces(self, ahead: ThreadPoolExecutor) -> Iterator[Piece]:
+        self._position()
+        coming: Future[tuple[bytes, int]] | None = ahead.submit(self._read)
+        data, read, want, start = b"", 0, 0, 0
+        while True:
+            rest = len(data) - start
+            stop = min(len(data), start + max(self._piece, want))
+            end = self._parser.cut(data, start, stop) if rest >= max(1, want) else start
+            if coming is not None and end == start and rest < max(self._piece, want, 1):
+                block, read = coming.result()
+                coming = ahead.submit(self._read) if block else None
+                data, start = (data[start:] + block if rest else block), 0
+                if self._at.offset == 0 and data.startswith(BOM):
+                    data, self._at = data[len(BOM) :], replace(self._at, offset=len(BOM))
+                continue
+            if not rest:
+                return
+            final = coming is None
+            if end == start:
+                end = len(data)
+            part = data if end - start == len(data) else data[start:end]
+            parsed = self._parser.parse(part, self._at.line, final=final and end == len(data), skipping=self._at.skip)
+            if not parsed.consumed:
+                if final and end == len(data):
+                    raise Corrupt("the reader does not get past a record", where=f"{self._at.file}:{self._at.line}")
+                want = max(2 * len(part), self._block)
+                continue
+            want = 0
+            start += parsed.consumed
+            yield self._passed(part, parsed, read, len(data) - start)
+
+    def _passed(self, part: bytes, parsed: Parsed, read: int, rest: int) -> Piece:
+        tail = part[max(0, parsed.consumed - MARK) : parsed.consumed]
+        done = max(self._at.read, read - rest)
+        behind = done - self._at.read
+        self._at = replace(
+            self._at,
+            offset=self._at.offset + parsed.consumed,
+            line=self._at.line + parsed.lines,
+            read=done,
+            tail=mark(tail),
+            skip=parsed.skipping,
+        )
+        return Piece(parsed.frames, parsed.refused, self._at, behind)
