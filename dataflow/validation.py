@@ -19,6 +19,7 @@ from dataflow.domain.flow import Delivery
 from dataflow.domain.spec import PipelineSpec
 from dataflow.errors import InvalidSpec, Problem, Rejected, Retryable
 from dataflow.references import References
+from dataflow.schemas import format_schema
 from dataflow.seams import Context, Discovery, Sink
 from dataflow.specfile import LoadedSpec, codes
 
@@ -88,7 +89,7 @@ async def check(
             problems += _of(refused, path, written.options, codes.SINK)
             continue
         problems += _demands(spec, sink, name, written.type)
-        columns = {column: str(kind) for column, kind in schema.items()} if schema is not None else {}
+        columns = format_schema(schema) if schema is not None else {}
         pairs.append(Pair(spec.source.type, name, written.type, sink.delivery, columns))
     return Report(_located(loaded, problems), (), tuple(pairs), discovery, unreachable)
 

@@ -15,7 +15,9 @@ _TYPE = typer.Argument("", help="Only this type, with all its options.", show_de
 
 
 def connectors(type: str = _TYPE, as_json: bool = JSON) -> None:
-    """List the types of sources, transforms and sinks; with a type, its options (--json: their JSON schemas)."""
+    """List the types of sources, transforms and sinks.
+
+    With a type, its options; with --json their JSON schemas."""
     perform(_connectors(type, as_json), as_json=as_json)
 
 

@@ -31,7 +31,9 @@ class Finding:
 
 
 def doctor(as_json: bool = JSON) -> None:
-    """Look at the environment: versions, Temporal, disk, ports, the journal. Exit 1 if something is bad."""
+    """Look whether all that is needed is here.
+
+    Versions, Temporal, disk, ports, the journal. Exit 1 if something is bad."""
     perform(_doctor(as_json), as_json=as_json)
 
 

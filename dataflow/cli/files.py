@@ -32,7 +32,9 @@ _ROWS = typer.Option(20, "--rows", "-n", min=1, max=10_000, help="How many recor
 
 
 def validate(files: list[str] = _FILES, offline: bool = _OFFLINE, as_json: bool = JSON) -> None:
-    """Check pipeline files: every problem at once, with its place. Exit 2 if there is one, 1 if a source is away."""
+    """Check pipeline files.
+
+    Shows every problem at once, with its place. Exit 2 if there is one, 1 if a source is away."""
     perform(_validate(files, offline, as_json), as_json=as_json)
 
 
@@ -66,6 +68,8 @@ def _worst(results: list[dict[str, Any]]) -> str:
 
 
 def _result(file: str, pipeline: str, report: Report) -> dict[str, Any]:
+    from dataflow.schemas import format_schema
+
     discovery = report.discovery
     return {
         "file": file,
@@ -74,7 +78,7 @@ def _result(file: str, pipeline: str, report: Report) -> dict[str, Any]:
         "problems": [problem_json(problem, file) for problem in report.problems],
         "unresolved": [problem_json(problem, file) for problem in report.unresolved],
         "unreachable": report.unreachable,
-        "columns": {name: str(kind) for name, kind in discovery.schema.items()} if discovery else {},
+        "columns": format_schema(discovery.schema) if discovery else {},
         "deliveries": [
             {
                 "source": pair.source,
@@ -103,7 +107,9 @@ def _tell(file: str, pipeline: str, report: Report, offline: bool) -> None:
 
 
 def preview(file: str = _FILE, rows: int = _ROWS, as_json: bool = JSON) -> None:
-    """Show a few records before and after every stage; nothing is written."""
+    """Show a few records before and after every stage.
+
+    No sink is opened, nothing is written."""
     perform(_preview(file, rows, as_json), as_json=as_json, file=file)
 
 
@@ -127,10 +133,12 @@ async def _preview(file: str, rows: int, as_json: bool) -> int:
 
 
 def _view_json(view: View) -> dict[str, Any]:
+    from dataflow.schemas import format_schema
+
     return {
         "stage": view.name,
         "type": view.label,
-        "columns": {name: str(kind) for name, kind in view.rows.schema.items()},
+        "columns": format_schema(view.rows.schema),
         "rows": view.rows.to_dicts(),
         "filtered": view.filtered,
         "rejected": view.rejected.to_dicts(),
@@ -142,18 +150,27 @@ def _show(view: View) -> None:
     from rich.table import Table
     from rich.text import Text
 
+    from dataflow.schemas import format_type
+
     console = Console()
+    if not console.is_terminal:
+        console = Console(width=10_000)  # nothing is cut for a program or a file that reads on
     went = f", {view.filtered} filtered out" if view.filtered else ""
     console.print(Text(f"{view.name} ({view.label}): {view.rows.height} rows{went}", style="bold"))
     shown = Table(show_edge=False, pad_edge=False)
     for name, kind in view.rows.schema.items():
-        shown.add_column(Text(f"{name}\n{kind}"), justify="right" if kind.is_numeric() else "left", overflow="ellipsis")
+        header = Text.assemble(name, "\n", (format_type(kind), "dim"))
+        shown.add_column(header, justify="right" if kind.is_numeric() else "left", overflow="ellipsis", no_wrap=True)
     for row in view.rows.iter_rows():
-        shown.add_row(*(Text("NULL", style="dim") if value is None else Text(str(value)) for value in row))
+        shown.add_row(*(Text("NULL", style="dim") if value is None else Text(_cell(value)) for value in row))
     console.print(shown)
     for refused in view.rejected.iter_rows(named=True):
         console.print(Text(f"  refused {refused['where']}: {refused['code']}: {refused['message']}", style="red"))
     console.print()
+
+
+def _cell(value: object) -> str:
+    return str(value).replace("\r", "\\r").replace("\n", "\\n")
 
 
 COMMANDS = (validate, preview)

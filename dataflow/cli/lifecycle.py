@@ -72,7 +72,9 @@ def start(pipeline: str = _ID, as_json: bool = JSON) -> None:
 
 
 def stop(pipeline: str = _ID, reason: str = _REASON, as_json: bool = JSON) -> None:
-    """End a pipeline's run at an epoch boundary; start goes on from there."""
+    """End a run at an epoch boundary.
+
+    Start goes on from there."""
     perform(_act(lambda client: client.stop(pipeline, reason), as_json), as_json=as_json)
 
 
@@ -87,7 +89,9 @@ def resume(pipeline: str = _ID, as_json: bool = JSON) -> None:
 
 
 def reset(pipeline: str = _ID, from_start: bool = _FROM_START, as_json: bool = JSON) -> None:
-    """Bring a failed or completed pipeline back to configured, keeping definition and checkpoint."""
+    """Bring a pipeline back to configured.
+
+    A failed or completed one keeps definition and checkpoint, unless --from-start is given."""
     perform(_act(lambda client: client.reset(pipeline, from_start=from_start), as_json), as_json=as_json)
 
 

@@ -115,7 +115,7 @@ def events(
     last: bool = _LAST,
     as_json: bool = JSON,
 ) -> None:
-    """Show what has happened, from the journal: everything, for ever."""
+    """Show what has happened, from the journal."""
     perform(_events(pipeline, type, tag, since, until, after, limit, last, as_json), as_json=as_json)
 
 
@@ -161,7 +161,9 @@ async def _events(
 
 
 def state(pipeline: str = _ID, at: str = _AT, as_json: bool = JSON) -> None:
-    """Show a pipeline's state as it was after any event, folded from the journal."""
+    """Show a state as it was after any event.
+
+    It is folded from the journal."""
     perform(_state(pipeline, at, as_json), as_json=as_json)
 
 

@@ -30,10 +30,11 @@ _AGAIN = typer.Option(False, "--again", help="Begin a new generation: read every
 
 
 def run(file: str = _FILE, again: bool = _AGAIN, as_json: bool = JSON) -> None:
-    """Run a pipeline to its end, with live progress; after a crash the same command goes on.
+    """Run a pipeline to its end, with live progress.
 
-    On a completed pipeline it does nothing, unless --again is given or the file has changed. Ctrl-C stops the pipeline
-    at an epoch boundary (exit 130), and the same command goes on from there; a second Ctrl-C leaves at once."""
+    After a crash the same command goes on from the last commit. On a completed pipeline it does nothing, unless
+    --again is given or the file has changed. Ctrl-C stops the pipeline at an epoch boundary (exit 130), and the same
+    command goes on from there; a second Ctrl-C leaves at once."""
     perform(_run(file, again, as_json), as_json=as_json, file=file)
 
 

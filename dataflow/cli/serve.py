@@ -18,7 +18,9 @@ _PORT = typer.Option(-1, "--port", help="Port of the API; default: the setting a
 
 
 def up(host: str = _HOST, port: int = _PORT, as_json: bool = JSON) -> None:
-    """Start the platform here (Temporal, a worker, the API) and stay until Ctrl-C or SIGTERM; prints the addresses."""
+    """Start Temporal, a worker and the API here, and stay.
+
+    Prints the addresses; Ctrl-C or SIGTERM ends it."""
     perform(_up(host, port, as_json), as_json=as_json)
 
 
@@ -37,7 +39,9 @@ async def _up(host: str, port: int, as_json: bool) -> int:
 
 
 def worker(as_json: bool = JSON) -> None:
-    """Work on the pipelines of the configured Temporal (or of this home's) until Ctrl-C or SIGTERM."""
+    """Work on pipelines until Ctrl-C or SIGTERM.
+
+    On those of the configured Temporal, or of this home's."""
     perform(_worker(as_json), as_json=as_json)
 
 

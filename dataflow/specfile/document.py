@@ -8,7 +8,6 @@ look of its own. Values are JSON values: dates stay the text they were written a
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from math import isfinite
 from typing import Any
@@ -154,7 +153,7 @@ class _Builder:
             if not isinstance(key, ScalarNode):
                 self.complain(path, "a key must be text", key, codes.WRONG_TYPE)
                 continue
-            name = str(key.value)
+            name = self.unicode(str(key.value), key, path)
             inner = (*path, name)
             if _tag(key) == "merge":
                 for source in value.value if isinstance(value, SequenceNode) else [value]:
@@ -246,34 +245,31 @@ def _strict(text: str) -> None:
 
 def _syntax(error: MarkedYAMLError) -> Problem:
     """ruamel's message in other words, where the usual cause is known."""
-    mark = error.problem_mark or error.context_mark
-    line, column = (mark.line + 1, mark.column + 1) if mark else (1, 1)
     said = str(error.problem or error.context or error)
-    for part, message, hint in _CAUSES:
-        if part in said:
-            return _problem(message.format(*_quoted(said)), line, column, hint)
-    begun = f", in what begins on line {error.context_mark.line + 1}" if error.context_mark else ""
-    return _problem(f"this is not YAML: {said}{begun}", line, column)
-
-
-def _quoted(said: str) -> Iterator[str]:
-    yield from said.split("'")[1::2]
-    yield ""
+    message, hint, opening = next(
+        ((message, hint, opening) for part, message, hint, opening in _CAUSES if part in said), ("", "", False)
+    )
+    begun = error.context_mark
+    # What is never closed is found out at the end of the file, far from where it was opened.
+    mark = begun if opening and begun else error.problem_mark or begun
+    line, column = (mark.line + 1, mark.column + 1) if mark else (1, 1)
+    if message:
+        return _problem(message.replace("%", said.partition("'")[2].partition("'")[0]), line, column, hint)
+    since = f", in what begins on line {begun.line + 1}" if begun else ""
+    return _problem(f"this is not YAML: {said}{since}", line, column)
 
 
 _CAUSES = (
-    (r"character '\t'", "a tab cannot indent", "use spaces"),
-    ("cannot start any token", "a value cannot begin with {}", "put the value in quotes"),
-    (
-        "mapping values are not allowed",
-        "a second ': ' in one line",
-        "put the value in quotes, or check the indentation",
-    ),
-    ("end of stream", "a quote is opened and never closed", "close it"),
-    ("undefined alias", "the alias {} is not defined before", "define it with an & first"),
-    ("found another document", "only one document fits in a file", "remove the ---"),
-    ("but got '<stream end>'", "a bracket is opened and never closed", "close it"),
-    ("but got '{'", "a { inside of { } needs quotes", 'references too: "${{env:NAME}}"'),
-    ("expected <block end>, but found '<scalar>'", "text goes on after a closing quote", "quote the whole value"),
-    ("expected <block end>", "this line does not belong to what is above it", "check the indentation"),
+    # what ruamel says, what is wrong (% is the first thing ruamel quotes), what to do, whether to show the opening
+    (r"character '\t'", "a tab cannot indent", "use spaces", False),
+    ("cannot start any token", "a value cannot begin with %", "put the value in quotes", False),
+    ("mapping values are not allowed", "a ': ' where no mapping can begin", "put the value in quotes", False),
+    ("end of stream", "a quote is opened here and never closed", "close it", True),
+    ("but got '<stream end>'", "a bracket is opened here and never closed", "close it", True),
+    ("undefined alias", "the alias % is not defined before", "define it with an & first", False),
+    ("found another document", "only one document fits in a file", "remove the ---", False),
+    ("but got '{'", "a { inside of { } needs quotes", 'references too: "${env:NAME}"', False),
+    ("expected ',' or", "a comma is missing here, or the wrong bracket closes", "", False),
+    ("but found '<scalar>'", "text goes on after a closing quote", "put all of it in quotes", False),
+    ("expected <block end>", "this line does not belong to what is above it", "check the indentation", False),
 )

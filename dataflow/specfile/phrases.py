@@ -69,7 +69,7 @@ def problems(
     errors: Sequence[ErrorDetails], data: object, model: type[BaseModel], *, keys: Sequence[str] = ()
 ) -> list[Problem]:
     """The problems behind `errors`, which `model` found in `data`. `keys` are allowed at the top beside the model's."""
-    found = [_translate(error, data, model, keys) for error in errors]
+    found = [_translate(error, data, model, keys) for error in errors if not _consequence(error, errors)]
     result: list[Problem] = []
     for group in _grouped(found):
         first = group[0]
@@ -134,6 +134,14 @@ def _at(data: object, path: Path) -> object:
     return data
 
 
+def _consequence(error: ErrorDetails, errors: Sequence[ErrorDetails]) -> bool:
+    """pydantic does not count the invalid entries of a list, and then finds it too short."""
+    depth = len(error["loc"])
+    return error["type"] == "too_short" and any(
+        len(other["loc"]) > depth and other["loc"][:depth] == error["loc"] for other in errors
+    )
+
+
 def _translate(error: ErrorDetails, data: object, model: type[BaseModel], keys: Sequence[str]) -> _Found:
     kind, context = error["type"], error.get("ctx", {})
     path, through = _located(error["loc"][:-1] if kind == "missing" else error["loc"], data)
@@ -152,10 +160,12 @@ def _translate(error: ErrorDetails, data: object, model: type[BaseModel], keys: 
         return _Found(path, through, codes.BAD_VALUE, expected=wanted, hint=hint if hint.startswith("did") else "")
     if kind in _LIMITS:
         words, name = _LIMITS[kind]
-        return _Found(path, through, codes.OUT_OF_RANGE, expected=f"{words} {context[name]:g}")
+        return _Found(path, through, codes.OUT_OF_RANGE, expected=f"{words} {_number(context[name])}")
     if kind in _LENGTHS:
         words, name = _LENGTHS[kind]
-        message = f"must have {words.format(context[name])}, and has {_length(value)}"
+        message = f"must have {words.format(context[name])}, and has {_length(value)}".replace(
+            " 1 entries", " one entry"
+        )
         return _Found(path, through, codes.OUT_OF_RANGE, message=message)
     if kind == "string_pattern_mismatch":
         message = f"{shown(value)} is not allowed here"
@@ -195,6 +205,10 @@ def _grouped(found: list[_Found]) -> Iterator[list[_Found]]:
         elif len(error.path) == farthest[error.through]:
             groups.setdefault(error.path, []).append(error)
     yield from groups.values()
+
+
+def _number(limit: float) -> str:
+    return str(int(limit)) if float(limit).is_integer() else str(limit)
 
 
 def _length(value: Any) -> int:

@@ -6,6 +6,7 @@ import re
 from dataclasses import dataclass, field
 
 _ESCAPES = {"x": 4, "u": 6, "U": 10}
+_PAIR = re.compile(r"\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}")
 _BREAK = re.compile(r"\r\n|\r|\n")
 
 
@@ -55,5 +56,6 @@ class Scalar:
         if self.style == "'" and raw.startswith("''", at):
             return 2
         if self.style == '"' and raw.startswith("\\", at):
-            return _ESCAPES.get(raw[at + 1 : at + 2], 2)
+            pair = _PAIR.match(raw, at)  # JSON's way of writing one character outside the basic plane
+            return len(pair[0]) if pair else _ESCAPES.get(raw[at + 1 : at + 2], 2)
         return 1

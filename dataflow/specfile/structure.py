@@ -125,8 +125,8 @@ def _frame(data: dict[str, Any]) -> tuple[PipelineSpec | None, list[Problem]]:
 
 
 def _written(detail: ErrorDetails) -> ErrorDetails:
-    """`sinks[0]` is `sink` in the short form."""
-    if detail["loc"][:2] == ("sinks", 0):
+    """`sinks[0]`, and `sinks`, is `sink` in the short form."""
+    if detail["loc"][:1] == ("sinks",):
         detail["loc"] = ("sink", *detail["loc"][2:])
     return detail
 
