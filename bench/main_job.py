@@ -1,0 +1,171 @@
+"""The main job: CSV to filter to map to Parquet by `dataflow run`, beside plain Polars streaming doing the same work.
+
+    python -m bench main_job [--rows 5000000] [--repetitions 5] [--big]
+
+Each repetition runs `dataflow`, `polars` and `polars` again (the control: how far two runs of the same thing differ),
+interleaved and in turn, each in a process of its own over the same warm file. What is compared is the time of the work:
+Polars' own from scan to sink, DataFlow's from the start command to completion (`seconds` of its JSON); start-up is
+reported apart, and so is the whole process. Every output is compared with what DuckDB finds in the CSV. `--big` also
+runs DataFlow over ten times the rows: its memory should be the same.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shutil
+import sys
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import duckdb
+
+from bench.measure import Weighed, keep, settled, spread, table, weigh
+from bench.orders import orders_csv
+
+PEERS = ("dataflow", "polars", "polars again")
+
+POLARS = """
+import sys, time
+import polars as pl
+begun = time.perf_counter()
+(
+    pl.scan_csv(sys.argv[1])
+    .filter((pl.col("amount") > 50) & (pl.col("country") != "US"))
+    .with_columns(total=pl.col("amount") * pl.col("quantity"))
+    .drop("note")
+    .sink_parquet(sys.argv[2], compression="zstd")
+)
+print(time.perf_counter() - begun)
+"""
+
+PIPELINE = """
+name: bench-main-job
+source: {{type: file, path: {source}, format: csv}}
+transforms:
+  - {{type: filter, where: "amount > 50 AND country <> 'US'"}}
+  - {{type: map, set: {{total: "amount * quantity"}}, drop: [note]}}
+sink: {{type: file, path: out, format: parquet, compression: zstd}}
+"""
+
+FACTS = "count(*), sum(order_id), sum(customer_id), sum(quantity), round(sum(amount), 2), round(sum({total}), 1)"
+
+
+def expected(source: Path) -> tuple[Any, ...]:
+    """What an independent reader finds in the CSV."""
+    query = f"""
+        SELECT {FACTS.format(total="amount * quantity")}
+        FROM read_csv('{source}', header = true, columns = {{order_id: 'BIGINT', customer_id: 'BIGINT', country:
+            'VARCHAR', amount: 'DOUBLE', quantity: 'BIGINT', ts: 'BIGINT', note: 'VARCHAR'}})
+        WHERE amount > 50 AND country <> 'US'"""
+    return _one(query)
+
+
+def found(output: str) -> tuple[Any, ...]:
+    return _one(f"SELECT {FACTS.format(total='total')} FROM read_parquet('{output}')")
+
+
+def _one(query: str) -> tuple[Any, ...]:
+    row = duckdb.sql(query).fetchone()
+    assert row is not None
+    return tuple(round(value, 1) if isinstance(value, float) else value for value in row)
+
+
+def run_polars(source: Path, work: Path) -> tuple[Weighed, dict[str, float], str]:
+    output = work / "polars.parquet"
+    weighed = weigh([sys.executable, "-c", POLARS, str(source), str(output)], cwd=work)
+    seconds = float(weighed.stdout)
+    return weighed, {"seconds": seconds, "startup": weighed.wall - seconds}, str(output)
+
+
+def run_dataflow(source: Path, work: Path, options: str) -> tuple[Weighed, dict[str, float], str]:
+    (work / "pipeline.yaml").write_text(PIPELINE.format(source=source) + options)
+    program = Path(sys.executable).with_name("dataflow")
+    env = {"DATAFLOW_HOME": str(work / "home")}
+    weighed = weigh([str(program), "run", "pipeline.yaml", "--json"], cwd=work, env=env)
+    result = json.loads(weighed.stdout)
+    if result["status"] != "completed":
+        raise RuntimeError(weighed.stdout)
+    facts = {"seconds": result["seconds"], "startup": weighed.wall - result["seconds"], "epochs": result["epochs"]}
+    return weighed, facts, str(work / "out" / "*.parquet")
+
+
+def measure(peer: str, source: Path, truth: tuple[Any, ...], options: str) -> dict[str, Any]:
+    """One run of one peer in an empty folder, checked against the truth."""
+    settled()
+    work = Path(tempfile.mkdtemp(prefix="bench-", dir=os.environ.get("BENCH_TMP")))
+    try:
+        run = run_dataflow(source, work, options) if peer == "dataflow" else run_polars(source, work)
+        weighed, facts, output = run
+        if (got := found(output)) != truth:
+            raise RuntimeError(f"{peer}: {got} is not {truth}")
+        size = sum(path.stat().st_size for path in Path(output).parent.glob(Path(output).name))
+    finally:
+        shutil.rmtree(work)
+    return {
+        **facts,
+        "wall": weighed.wall,
+        "cpu": weighed.cpu,
+        "main_mib": weighed.main_mib,
+        "tree_mib": weighed.tree_mib,
+        "foreign": weighed.foreign,
+        "output_mib": size / 2**20,
+    }
+
+
+def ratios(runs: Mapping[str, Sequence[Mapping[str, float]]]) -> dict[str, dict[str, float]]:
+    """Speed relative to Polars in the same repetition: 1 is as fast, more is faster."""
+    base = runs["polars"]
+    return {
+        f"{peer}: {what}": spread([b[what] / r[what] for b, r in zip(base, runs[peer], strict=True)])
+        for peer in PEERS
+        if peer != "polars"
+        for what in ("seconds", "wall", "cpu")
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rows", type=int, default=5_000_000)
+    parser.add_argument("--repetitions", type=int, default=5)
+    parser.add_argument("--options", default="", help="YAML lines added to the pipeline: 'checkpoint: {interval: 5s}'")
+    parser.add_argument("--big", action="store_true", help="DataFlow over ten times the rows, too")
+    asked = parser.parse_args()
+    source = orders_csv(asked.rows)
+    truth = expected(source)
+    print(f"{source.name}: {source.stat().st_size / 2**20:,.0f} MiB, {truth[0]:,} of {asked.rows:,} rows are kept")
+    runs: dict[str, list[dict[str, Any]]] = {peer: [] for peer in PEERS}
+    for repetition in range(asked.repetitions + 1):
+        for turn in range(len(PEERS)):
+            peer = PEERS[(repetition + turn) % len(PEERS)]
+            run = measure(peer, source, truth, asked.options)
+            print(f"  {repetition or 'warm'} {peer:13} {run['seconds']:7.2f} s of {run['wall']:.2f} s", flush=True)
+            if repetition:  # the first round only warms caches
+                runs[peer].append(run)
+    report: dict[str, Any] = {"rows": asked.rows, "options": asked.options, "runs": runs, "ratios": ratios(runs)}
+    rows = [
+        [
+            peer,
+            asked.rows / 1e6 / s["seconds"],
+            *(s[k] for k in ("seconds", "startup", "wall", "cpu", "main_mib", "tree_mib", "output_mib")),
+        ]
+        for peer in PEERS
+        for s in [{key: spread([run[key] for run in runs[peer]])["median"] for key in runs[peer][0] if key != "epochs"}]
+    ]
+    head = ["median", "M rows/s", "seconds", "start-up", "wall", "cpu s", "main MiB", "tree MiB", "output MiB"]
+    print("\n" + table(head, rows))
+    shown = [[name, *values.values()] for name, values in report["ratios"].items()]
+    print("\n" + table(["speed relative to polars", "median", "least", "most"], shown))
+    if asked.big:
+        large = orders_csv(10 * asked.rows)
+        report["big"] = big = measure("dataflow", large, expected(large), asked.options)
+        before = spread([run["main_mib"] for run in runs["dataflow"]])["most"]
+        print(f"\n{10 * asked.rows:,} rows: {big['seconds']:.1f} s, {big['main_mib']:,.0f} MiB (was {before:,.0f} MiB)")
+    print(f"\nkept in {keep('main_job', report)}")
+
+
+if __name__ == "__main__":
+    main()
