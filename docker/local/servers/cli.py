@@ -113,8 +113,10 @@ def _status(fleet: Fleet, names: list[str], *, as_json: bool) -> None:
         return
     for one in found:
         memory = f"{one.memory / 2**20:.0f} MiB" if one.memory else ""
-        row = f"{one.name:14}{one.state:15}{one.version:10}{one.port or '':>6}{one.pid or '':>9}{memory:>10}  {one.reason}"
-        sys.stdout.write(row.rstrip() + "\n")
+        where = f"{one.port or '':>6}{one.pid or '':>9}"
+        sys.stdout.write(
+            f"{one.name:14}{one.state:15}{one.version:10}{where}{memory:>10}  {one.reason}".rstrip() + "\n"
+        )
     total = sum(one.memory for one in found)
     sys.stdout.write(f"{'together':54}{total / 2**20:.0f} MiB\n")
 

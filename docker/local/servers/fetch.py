@@ -12,7 +12,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 from dataflow.embedded.lock import FileLock
-from dataflow.embedded.run import watched
+from dataflow.embedded.run import ProgramFailed, watched
 from servers.places import PINS, cache
 from servers.server import Missing, Progress
 
@@ -66,21 +66,29 @@ async def fetch_jars(name: str, progress: Progress) -> None:
     broken off goes on where it was. Maven checks each file against its published checksum (-C: a mismatch fails)."""
     async with placed(name, pom(name).read_bytes(), progress) as folder:
         if folder:
-            arguments = [COPY, "-DincludeScope=runtime", f"-DoutputDirectory={folder}"]
+            arguments = ["-C", COPY, "-DincludeScope=runtime", f"-DoutputDirectory={folder}"]
             await maven(name, arguments, progress)
 
 
 async def maven(name: str, arguments: list[str], progress: Progress) -> None:
-    """Run Maven on `pins/NAME.xml`, and tell every fifty files what it has done."""
+    """Run Maven on `pins/NAME.xml`, and tell every fifty files what it has done. Raises `ProgramFailed`."""
     if not shutil.which("mvn"):
         raise Missing("Maven is needed (Debian and Ubuntu: apt-get install maven)")
     count = 0
+    errors: list[str] = []
 
     def on_line(line: str) -> None:
         nonlocal count
+        if line.startswith("[ERROR] "):
+            errors.append(line.removeprefix("[ERROR] "))
         if "Downloaded from" in line:
             count += 1
             if count % 50 == 0:
                 progress(f"{name}: {count} files downloaded")
 
-    await watched(["mvn", "-B", "-C", "-f", str(pom(name)), *arguments], on_line, limit=LIMIT)
+    command = ["mvn", "-B", "-Dstyle.color=never", "-f", str(pom(name)), *arguments]
+    try:
+        await watched(command, on_line, limit=LIMIT)
+    except ProgramFailed as error:
+        # Maven's last words are advice; its first error is the reason.
+        raise ProgramFailed(f"Maven: {errors[0]}" if errors else str(error)) from None

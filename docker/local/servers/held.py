@@ -14,7 +14,7 @@ State = Literal["starting", "ready", "stopping", "stopped", "failed", "died"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Held:
-    """`started`: seconds since the epoch; `seconds`: from start to the first answer; `reason`: why it failed or died."""
+    """`started`: seconds since the epoch; `seconds`: from start to first answer; `reason`: why it failed or died."""
 
     state: State
     keeper: int

@@ -36,7 +36,7 @@ class Keeper:
         self._held = Held(state="starting", keeper=os.getpid(), ports=dict(site.ports))
 
     def run(self) -> int:
-        """0: stopped in order, or another keeper is at work; 1: the server did not start, or died (its record says why)."""
+        """0: stopped in order, or another keeper is at work; 1: it did not start, or died (the record says why)."""
         with FileLock(self.site.keeper) as alone:
             deadline = time.monotonic() + 1.0
             while not alone.acquire():  # somebody may just be looking at it
