@@ -28,9 +28,9 @@ class Variant:
 class Compiled:
     """An expression that is ready to run over batches of one schema.
 
-    `expr` and `checks` are the plain way to compute it and the rows that fail. Where its integers could overflow,
-    `exact` is the way that finds those rows too: it is needed for a batch in which `risks`, given the ranges of
-    `leaves`, leave the 64-bit range. `Program` puts these together."""
+    `expr` and `checks` are the fast way to compute it and the rows that fail. `exact` is the slow one, where they can
+    differ: it is needed for a batch in which `risks`, given the ranges of `leaves`, leave the 64-bit range, and for one
+    that has failing rows. `Program` puts these together."""
 
     expr: pl.Expr
     dtype: pl.DataType
@@ -63,8 +63,11 @@ def compile(text: str, schema: pl.Schema, *, want: Literal["boolean"] | None = N
     expr = plain.expr if scope.typed(tree, plain.expr) == plain.dtype else plain.expr.cast(plain.dtype)
     compiled = Compiled(expr, plain.dtype, frozenset(scope.used), plain.checks)
     guarded = replace(compiled, leaves=tuple(scope.leaves), risks=tuple(scope.risks))
-    if not guarded.overflows([INT64 if scope.typed(tree, leaf) == pl.Int64 else _WIDEST for leaf in scope.leaves]):
-        return compiled  # whatever the numbers are, their types leave no room for an overflow
+    widest = [INT64 if scope.typed(tree, leaf) == pl.Int64 else _WIDEST for leaf in scope.leaves]
+    if not guarded.overflows(widest):  # whatever the numbers are, their types leave no room for an overflow
+        if not scope.hurried:
+            return compiled
+        guarded = compiled
     exact = value(Scope(schema, text, exact=True))
     return replace(guarded, exact=Variant(exact.expr.cast(plain.dtype), exact.checks))
 

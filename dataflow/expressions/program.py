@@ -56,35 +56,36 @@ class Program:
     def _run(self, rows: pl.DataFrame) -> Outcome:
         if not self._outputs:
             return Outcome(rows)
-        chosen = self._choose(rows)
+        exact = self._overflowing(rows) if self._guarded else frozenset[str]()
+        done = self._compute(rows, exact)
+        if done.failures is not None and exact != self._guarded.keys():
+            return self._compute(rows, frozenset(self._guarded))
+        return done
+
+    def _compute(self, rows: pl.DataFrame, exact: frozenset[str]) -> Outcome:
+        chosen = {
+            name: c.exact if c.exact is not None and name in exact else Variant(c.expr, c.checks)
+            for name, c in self._outputs.items()
+        }
         columns = [variant.expr.alias(name) for name, variant in chosen.items()]
         checks = [(name, check) for name, variant in chosen.items() for check in variant.checks]
         if not checks:
             return Outcome(rows.with_columns(columns))
-        masks = [check.mask.fill_null(False) for _, check in checks]
+        masks = [check.mask for _, check in checks]
         # Lazily: what an output and its check have in common (the cast itself) is then computed once.
-        done = rows.lazy().with_columns(*columns, pl.any_horizontal(masks).alias(_BAD)).collect()
+        done = rows.lazy().with_columns(*columns, pl.any_horizontal(masks).fill_null(False).alias(_BAD)).collect()
         bad = done.get_column(_BAD)
         done = done.drop(_BAD)
         if not bad.any():
             return Outcome(done)
         failed = rows.filter(bad)
         reasons = failed.select(
-            code=pl.coalesce(pl.when(c.mask.fill_null(False)).then(pl.lit(c.code)) for _, c in checks),
-            message=pl.coalesce(
-                pl.when(c.mask.fill_null(False)).then(self._told(name, c.message)) for name, c in checks
-            ),
+            code=pl.coalesce(pl.when(c.mask).then(pl.lit(c.code)) for _, c in checks),
+            message=pl.coalesce(pl.when(c.mask).then(self._told(name, c.message)) for name, c in checks),
         )
         return Outcome(done.filter(~bad), Failures(failed, reasons))
 
-    def _choose(self, rows: pl.DataFrame) -> dict[str, Variant]:
-        exact = self._overflowing(rows) if self._guarded else set()
-        return {
-            name: c.exact if c.exact is not None and name in exact else Variant(c.expr, c.checks)
-            for name, c in self._outputs.items()
-        }
-
-    def _overflowing(self, rows: pl.DataFrame) -> set[str]:
+    def _overflowing(self, rows: pl.DataFrame) -> frozenset[str]:
         """The outputs whose integers may not fit into 64 bits in this batch, by the ranges of what they are made of."""
         ends = [(leaf.min().alias(f"{n}-"), leaf.max().alias(f"{n}+")) for n, leaf in enumerate(self._leaves)]
         found = rows.select(end for pair in ends for end in pair).row(0) if ends else ()
@@ -94,7 +95,7 @@ class Program:
             if compiled.overflows(ranges[at : at + len(compiled.leaves)]):
                 names.add(name)
             at += len(compiled.leaves)
-        return names
+        return frozenset(names)
 
     def _told(self, name: str, message: pl.Expr) -> pl.Expr:
         label = self._labels.get(name)

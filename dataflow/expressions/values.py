@@ -52,12 +52,14 @@ class Value:
 class Scope:
     """The columns an expression may use, its text for messages, and what is gathered while it is compiled.
 
-    `exact`: integer arithmetic is to find the rows that overflow. Without it, `leaves` and `risks` tell from the range
-    of a batch's numbers whether it has to be run exactly."""
+    `exact`: integer arithmetic is to find the rows that overflow, and text is read with patience. Without it, `leaves`
+    and `risks` tell from the range of a batch's numbers whether it has to be run exactly, and `hurried` that a row
+    found bad may be good after all."""
 
     schema: pl.Schema
     text: str
     exact: bool = False
+    hurried: bool = False
     used: set[str] = field(default_factory=set)
     leaves: list[pl.Expr] = field(default_factory=list)
     risks: list[Callable[[Ranges], Range]] = field(default_factory=list)

@@ -87,7 +87,8 @@ def right(call: Call) -> pl.Expr:
 @function("replace", "text", "text", "text")
 def replace(call: Call) -> pl.Expr:
     sought = call.constant(1, "what REPLACE looks for")
-    return call[0].str.replace_all(sought, call[2], literal=True) if sought else call[0]
+    replaced = call[0].str.replace_all(sought, call[2].fill_null(""), literal=True) if sought else call[0]
+    return pl.when(call[2].is_not_null()).then(replaced)
 
 
 @function("starts_with startswith prefix", "text", "text")
