@@ -138,12 +138,13 @@ def _folders(parent: Path, name: re.Pattern[str]) -> list[Path]:
 
 
 def _delete_published(places: Places, pipeline: str, generation: int, folder: Path) -> None:
+    """Newest first, so that at every moment a prefix of the old output is left."""
     lanes = [path.name for path in folder.iterdir() if path.is_dir()]
-    for path in _visible(places.out):
+    for path in sorted(_visible(places.out), reverse=True):
         part = part_of(path)
         if part and part[0] == generation and part[1] in lanes:
             path.unlink(missing_ok=True)
-    for path in _visible(places.dead):
+    for path in sorted(_visible(places.dead), reverse=True):
         if any(is_file_of(path.name, pipeline, generation, lane) for lane in lanes):
             path.unlink(missing_ok=True)
 

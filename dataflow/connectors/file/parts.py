@@ -16,6 +16,7 @@ from dataflow.connectors.file.writer import FileLaneWriter
 from dataflow.domain.flow import Lane, Receipt
 
 _STEPS = 16  # a part is checked for its size this many times on its way to rotate_size
+_MARGIN = 1.1  # rows may be a little larger than those before
 _FIRST_ROWS = 64  # rows written before their encoded size is known
 _NAME = re.compile(r"part-g(\d+)-(.+)-(\d{8,})-(\d{3,})\.[a-z.]+")
 
@@ -40,7 +41,7 @@ class PartsWriter(FileLaneWriter):
         self._encoder: Encoder | None = None
         self._done: list[Staged] = []
         self._entries: list[tuple[str, str, str, str]] = []
-        self._rows = self._row_bytes = 0
+        self._bytes_per_row = 0.0
 
     def _resume(self, last: Record | None) -> None:
         """Nothing: an epoch begins with a new part."""
@@ -61,7 +62,7 @@ class PartsWriter(FileLaneWriter):
             return
         at = 0
         while at < rows.height:
-            each = self._row_bytes / self._rows if self._rows else 0.0
+            each = self._bytes_per_row
             count = max(1, int(limit / _STEPS / each)) if each else _FIRST_ROWS
             piece = rows.slice(at, count)
             at += piece.height
@@ -71,8 +72,7 @@ class PartsWriter(FileLaneWriter):
             yield piece
             if self._encoder and self._part:
                 self._part.write(self._encoder.flush())
-                self._rows += piece.height
-                self._row_bytes += self._part.size - before
+                self._bytes_per_row = (self._part.size - before) / piece.height * _MARGIN
 
     def _finish_part(self) -> None:
         if self._part and self._encoder:

@@ -6,9 +6,8 @@ import csv
 import gzip
 import io
 import json
-import os
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -19,17 +18,6 @@ import zstandard
 from dataflow.connectors.file.sink import SINK, FileSink
 from dataflow.seams import Context, Sink
 from dataflow.testing import exercise_sink
-
-
-@pytest.fixture
-def quick(tmp_path: Path) -> Iterator[Path]:
-    """A folder in memory where there is one: the kit plays hundreds of runs, and each commit forces the disk."""
-    memory = Path("/dev/shm")
-    if not (memory.is_dir() and os.access(memory, os.W_OK)):
-        yield tmp_path
-        return
-    with tempfile.TemporaryDirectory(dir=memory) as folder:
-        yield Path(folder)
 
 
 def make_in(folder: Path, name: str, **options: Any) -> Callable[[], Sink]:
