@@ -166,6 +166,22 @@ class TestIngest:
         assert pipeline.state.checkpoint.records_processed == MEMORY + 50
 
 
+    def test_a_lower_offset_does_not_take_the_checkpoint_back(self, at: At) -> None:
+        pipeline = at(Status.RUNNING)
+        pipeline.do(c.IngestBatch(batch_id="b2", record_count=5, source_offset=200))
+        pipeline.do(c.IngestBatch(batch_id="b1", record_count=5, source_offset=100))
+        assert (pipeline.state.checkpoint.offset, pipeline.state.checkpoint.records_processed) == (200, 10)
+
+    def test_a_new_generation_remembers_nothing(self, at: At) -> None:
+        pipeline = at(Status.RUNNING)
+        for n in range(MEMORY + 1):
+            pipeline.do(c.IngestBatch(batch_id=f"b{n}", record_count=1, source_offset=n))
+        assert pipeline.state.forgotten_offset == 0
+        for command in (c.StopPipeline(), c.ResetPipeline(from_start=True), c.StartPipeline()):
+            pipeline.do(command)
+        assert pipeline.do(c.IngestBatch(batch_id="b0", record_count=1, source_offset=0))
+
+
 class TestUpdateCheckpoint:
     def test_it_does_not_go_back(self, running: Any) -> None:
         running.do(running.segment(1, 3, 1000))
