@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from importlib.metadata import version
 from pathlib import Path
 
 from temporalio.client import Client
@@ -28,6 +29,8 @@ def make_worker(client: Client, journal: Journal, *, task_queue: str, home: Path
         task_queue=task_queue,
         workflows=WORKFLOWS,
         activities=[plan.plan, plan.complete, move.move, append.append],
+        # Left out, the SDK compiles and hashes every loaded module: five seconds before the first poll.
+        build_id=version("dataflow"),
         max_concurrent_activities=activities,
         # Cancellation arrives with the answer to a heartbeat: let each one through.
         max_heartbeat_throttle_interval=timedelta(seconds=1),
