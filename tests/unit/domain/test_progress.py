@@ -165,7 +165,6 @@ class TestIngest:
                 pipeline.do(c.IngestBatch(batch_id=f"b{n:06}", record_count=1, source_offset=n))
         assert pipeline.state.checkpoint.records_processed == MEMORY + 50
 
-
     def test_a_lower_offset_does_not_take_the_checkpoint_back(self, at: At) -> None:
         pipeline = at(Status.RUNNING)
         pipeline.do(c.IngestBatch(batch_id="b2", record_count=5, source_offset=200))
