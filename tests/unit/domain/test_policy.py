@@ -76,3 +76,8 @@ def test_backoff_is_within_a_fifth_of_its_formula(count: int, initial: float, ma
 @given(count=st.integers(0, 999), jitter=st.floats(-0.2, 0.2))
 def test_backoff_never_falls_with_more_retries(count: int, jitter: float) -> None:
     assert backoff(count, jitter=jitter) <= backoff(count + 1, jitter=jitter)
+
+
+@given(count=st.integers(-5, 1000), jitter=st.floats(-10, -1))
+def test_backoff_is_not_negative_whatever_the_jitter(count: int, jitter: float) -> None:
+    assert backoff(count, jitter=jitter) == 0
