@@ -18,8 +18,11 @@ from sqlglot.tokenizer_core import Token, TokenType
 from dataflow.errors import InvalidSpec, Problem
 
 LONGEST = 20_000
-"""Characters of an expression at most, and `DEEPEST` levels of nesting: beyond them Polars' recursion is at risk."""
+"""Characters of an expression at most."""
+NESTED = 30
+"""Levels of parentheses at most, CASE and runs of NOT included: sqlglot takes some sixteen Python frames for each."""
 DEEPEST = 100
+"""Levels of the tree at most: terms of one sum, for example. Chains of AND and OR may be of any length."""
 
 _CASTS = ("CAST", "TRY_CAST", "EXTRACT")
 
@@ -91,12 +94,13 @@ def parse(text: str, names: Iterable[str] = ()) -> exp.Expr:
         if _BARE_DATE.fullmatch(text[first.start : rest[-1].end + 1]):
             bare = text[first.start : rest[-1].end + 1]
             raise problem(text, f"{bare} is a subtraction, not a date", first.start, hint=f"write DATE '{bare}'")
+    _limit_nesting(text, found)
     reader = ExpressionParser(dialect=_DIALECT, error_level=ErrorLevel.IMMEDIATE)
     try:
         trees = reader.parse_into(exp.Condition, found, text)
     except ParseError as error:
         raise _syntax_error(text, found, error, frozenset(names)) from None
-    except RecursionError:
+    except RecursionError:  # a form of nesting that `_limit_nesting` does not count
         raise problem(text, "the expression is nested too deeply", 0) from None
     if len(trees) != 1 or trees[0] is None:
         raise problem(text, "unexpected ';': one expression is wanted", max(text.find(";"), 0))
@@ -185,12 +189,22 @@ def _written(text: str, token: Token) -> str:
     return text[token.start : token.end + 1]
 
 
+def _limit_nesting(text: str, found: list[Token]) -> None:
+    level = run = 0
+    for token in found:
+        word = token.text.upper() if token.token_type != TokenType.STRING else ""
+        run = run + 1 if word in ("NOT", "!", "-", "+") else 0
+        level += (word in ("(", "[", "CASE")) - (word in (")", "]", "END"))
+        if level + run > NESTED:
+            raise problem(text, f"the expression is nested deeper than {NESTED} levels", token.start)
+
+
 def _limit_depth(text: str, tree: exp.Expr) -> None:
     stack = [(tree, 0)]
     while stack:
         node, depth = stack.pop()
         if depth > DEEPEST:
-            raise problem(text, f"the expression is nested deeper than {DEEPEST} levels", offset(node))
+            raise problem(text, f"the expression has more than {DEEPEST} levels", offset(node))
         for child in node.iter_expressions():
             # A chain of ANDs or ORs leans to the left; it is balanced when compiled, so its length is no depth.
             flat = isinstance(node, exp.And | exp.Or) and type(child) is type(node)

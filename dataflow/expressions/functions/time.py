@@ -173,6 +173,16 @@ def _format(call: Call) -> str:
 
 
 def _parsed(call: Call) -> Value:
-    zone = "UTC" if any(mark in _format(call) for mark in ("%z", "%:z", "%#z", "%+")) else None
-    expr = call[0].str.to_datetime(_format(call), time_unit="us", time_zone=zone, strict=False)
-    return call.value(expr)
+    shape = _format(call)
+    zone = "UTC" if any(mark in shape for mark in ("%z", "%:z", "%#z", "%+")) else None
+
+    def read(text: pl.Expr, *, strict: bool) -> pl.Expr:
+        return text.str.to_datetime(shape, time_unit="us", time_zone=zone, strict=strict)
+
+    written = pl.lit("2024-01-31").str.to_datetime("%Y-%m-%d", time_zone="UTC").dt.strftime(shape)
+    try:
+        pl.select(read(written, strict=True))
+    except pl.exceptions.PolarsError as error:
+        hint = "it names a whole date, and minutes where it names hours"
+        raise call.fail(f"no timestamp can be read with {shape!r}", 1, hint=hint) from error
+    return call.value(read(call[0], strict=False))

@@ -12,7 +12,15 @@ from hypothesis import strategies as st
 
 from dataflow.expressions import Program, compile
 
-SCHEMA = {"a": pl.Int64, "b": pl.Int64, "f": pl.Float64, "s": pl.String, "u": pl.String, "p": pl.Boolean, "q": pl.Boolean}
+SCHEMA = {
+    "a": pl.Int64,
+    "b": pl.Int64,
+    "f": pl.Float64,
+    "s": pl.String,
+    "u": pl.String,
+    "p": pl.Boolean,
+    "q": pl.Boolean,
+}
 
 small = st.integers(-20, 20)
 texts = st.text("ab,%X é", max_size=6)
@@ -39,7 +47,9 @@ ints = st.deferred(
         st.sampled_from(["a", "b"])
         | small.map(lambda n: f"({n})")
         | st.builds("({} {} {})".format, ints, st.sampled_from("+-*"), ints)
-        | st.builds("({} {} {})".format, ints, st.sampled_from(["%", "//"]), st.sampled_from(["3", "(-7)", "NULLIF(b, 0)"]))
+        | st.builds(
+            "({} {} {})".format, ints, st.sampled_from(["%", "//"]), st.sampled_from(["3", "(-7)", "NULLIF(b, 0)"])
+        )
         | st.builds("(-{})".format, ints)
         | st.builds("{}({})".format, st.sampled_from(["abs", "sign"]), ints)
         | st.builds("length({})".format, strings)
