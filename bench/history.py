@@ -53,7 +53,7 @@ async def measure(work: Path, epochs: int, rows: int, segment: float) -> dict[st
             raise RuntimeError(f"{state.status}: {state.error}")
         histories = await runs_of(up)
         epochs_done = sum(lane.epoch for lane in state.checkpoint.lanes.values())
-    counted = duckdb.sql(f"SELECT count(*), sum(reading_id) FROM read_json('{work / 'out.jsonl'}')").fetchone()
+    [counted] = duckdb.sql(f"SELECT count(*), sum(reading_id) FROM read_json('{work / 'out.jsonl'}')").fetchall()
     total = epochs * rows
     if counted != (total, total * (total - 1) // 2):
         raise RuntimeError(f"{counted} is not {total:,} rows and their sum")

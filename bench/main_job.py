@@ -69,8 +69,7 @@ def found(output: str) -> tuple[Any, ...]:
 
 
 def _one(query: str) -> tuple[Any, ...]:
-    row = duckdb.sql(query).fetchone()
-    assert row is not None
+    [row] = duckdb.sql(query).fetchall()
     return tuple(round(value, 1) if isinstance(value, float) else value for value in row)
 
 
