@@ -117,6 +117,13 @@ def test_a_rehashed_forgery_breaks_the_next_link() -> None:
     assert verify(records) == records[10].sequence
 
 
+def test_a_gap_is_found_even_where_the_links_were_forged() -> None:
+    first = LATEST[0]
+    forged = hashed(replace(LATEST[2], previous_hash=first.hash))
+    assert verify([first, forged]) == 3
+    assert verify([first, hashed(replace(forged, sequence=2))]) is None
+
+
 def test_an_unknown_type_version_or_payload_is_corrupt() -> None:
     record = LATEST[0]
     for broken, why in (
