@@ -62,7 +62,7 @@ class PlainDisplay:
         self._console = console
         self._clock = clock
         self._rate = Rate(clock)
-        self._last = float("-inf")
+        self._last = clock()  # what is over within a second needs no line
         self._told = ""
 
     def __enter__(self) -> Self:

@@ -175,10 +175,10 @@ async def watch(client: Client, pipeline: str, shown: Display, interrupt: Interr
             shown.note(f"waiting: {away}")
             await interrupt.pause(1.0)
             continue
-        shown.update(progress)
         # A stopped run's segments are still on their way to the epoch boundary: they count, wait for them.
         if progress.state.status not in ("running", "paused") and not progress.stages:
             return progress
+        shown.update(progress)
         await interrupt.pause(delay if not stopping else 0.1)
         delay = min(delay * 1.3, 0.5)
 
@@ -224,10 +224,33 @@ def tell(progress: Progress, result: Mapping[str, Any], file: str) -> None:
 
 
 def summarised(summary: object) -> str:
-    """What a sink says of its output, in one line."""
+    """What a sink says of its output, in one line: `out/orders, 3 files, 1.2 MB`."""
     if not isinstance(summary, Mapping):
         return str(summary)
-    return ", ".join(f"{key} {value if not isinstance(value, list) else len(value)}" for key, value in summary.items())
+    parts = []
+    for key, value in summary.items():
+        if value is None:
+            continue
+        if key == "path":
+            parts.append(str(value))
+        elif key == "bytes":
+            parts.append(size(value))
+        elif isinstance(value, int):
+            noun = key.replace("_", " ")
+            parts.append(f"{value:,} {noun.removesuffix('s') if value == 1 else noun}")
+        elif not isinstance(value, list | Mapping):
+            parts.append(f"{key.replace('_', ' ')} {value}")
+    return ", ".join(parts)
+
+
+def size(number: int) -> str:
+    """A number of bytes in words."""
+    amount = float(number)
+    for unit in ("bytes", "kB", "MB", "GB"):
+        if amount < 1000:
+            return f"{amount:.0f} {unit}" if unit == "bytes" else f"{amount:.1f} {unit}"
+        amount /= 1000
+    return f"{amount:.1f} TB"
 
 
 COMMANDS = (run,)

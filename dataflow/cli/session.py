@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import getpass
 import logging
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager, suppress
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -50,9 +52,23 @@ async def session(
     chosen: Settings, on_progress: Callable[[str], None], *, worker: bool | None = None
 ) -> AsyncIterator[Platform]:
     """The platform, up. `worker` says whether this process works too; by default only where nobody else is up to."""
-    from dataflow.platform import platform
-
     working = worker if worker is not None else not is_up(chosen)
     log_to_file(chosen)
-    async with platform(chosen, on_progress=on_progress, worker=working, actor=actor()) as up:
-        yield up
+    async with AsyncExitStack() as stack:
+        # The server comes up in its own process while the modules that will talk to it are imported here: each takes
+        # about as long as the other.
+        loading = asyncio.create_task(asyncio.to_thread(import_module, "dataflow.platform"))
+        stack.push_async_callback(_settled, loading)
+        if chosen.temporal_address is None:
+            from dataflow.embedded.temporal import temporal_server
+
+            await stack.enter_async_context(temporal_server(chosen, on_progress=on_progress))
+        await loading
+        from dataflow.platform import platform
+
+        yield await stack.enter_async_context(platform(chosen, on_progress=on_progress, worker=working, actor=actor()))
+
+
+async def _settled(loading: asyncio.Task[object]) -> None:
+    """A thread cannot be cut off in the middle of an import: wait for it, whatever became of it."""
+    await asyncio.wait({loading})
