@@ -29,3 +29,7 @@ demo:
 # measure against plain Polars; results under bench/results
 bench *arguments:
     uv run --locked python -m bench {{ arguments }}
+
+# the real servers without Docker: just servers up [kafka cassandra elasticsearch postgres redis temporal], down, status
+servers *arguments="status":
+    uv run --locked python docker/local {{ arguments }}

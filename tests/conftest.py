@@ -1,19 +1,56 @@
-"""Fixtures for all tests: settings in a folder of their own, and one Temporal dev server for the whole run."""
+"""Fixtures for all tests: settings in a folder of their own, and real servers, each started by the first test that asks
+for it and shared by the whole run, also by the processes of pytest-xdist.
+
+A test that uses a server's fixture has the server's marker: `pytest -m kafka` starts Kafka alone. A server that cannot
+be had is an error in CI, and elsewhere skips its tests with the reason.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
+import shutil
+import sys
+import tempfile
 import threading
-from collections.abc import Iterator
-from concurrent.futures import Future
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
+from typing import Any, NoReturn
 
 import pytest
 
+from dataflow.embedded.run import ProgramFailed
 from dataflow.embedded.temporal import Address, temporal_server
 from dataflow.errors import DataFlowError
 from dataflow.settings import Settings
+
+sys.path.insert(0, str(Path(__file__).parent.parent / "docker" / "local"))
+
+from servers.fleet import SERVERS, Fleet, NotUp
+from servers.places import Site
+from servers.server import Missing
+
+ON_DEMAND = [name for name in SERVERS if name != "temporal"]  # Temporal has its embedded form
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    for name in ON_DEMAND:
+        config.addinivalue_line("markers", f"{name}: needs a real {name} server")
+
+
+@pytest.hookimpl(tryfirst=True)  # before -m selects
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        for name in {"temporal", *ON_DEMAND} & set(getattr(item, "fixturenames", ())):
+            item.add_marker(name)
+
+
+def not_to_be_had(what: str, error: Exception) -> NoReturn:
+    if os.environ.get("CI") == "true":
+        raise error
+    pytest.skip(f"no {what}: {error}")
 
 
 @pytest.fixture
@@ -28,8 +65,7 @@ def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
 
 @pytest.fixture(scope="session")
 def temporal(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Address]:
-    """The address of a real Temporal dev server, started by the first test that asks and shared by all, also by the
-    processes of pytest-xdist. In CI a server that does not start is an error, elsewhere its tests are skipped."""
+    """The address of a real Temporal dev server."""
     base = tmp_path_factory.getbasetemp()
     home = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "temporal-home"
     started: Future[Address] = Future()
@@ -55,10 +91,40 @@ def temporal(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Address]:
         try:
             address = started.result()
         except DataFlowError as error:
-            if os.environ.get("CI") == "true":
-                raise
-            pytest.skip(f"no Temporal dev server: {error}")
+            not_to_be_had("Temporal dev server", error)
         yield address
     finally:
         leave.set()
         thread.join()
+
+
+@pytest.fixture(scope="session")
+def fleet() -> Iterator[Fleet]:
+    """The servers of this run, on free ports. They go with the run, even where it is killed; the last process of a run
+    that is not killed waits for that."""
+    run = os.environ.get("PYTEST_XDIST_TESTRUNUID", str(os.getpid()))
+    # Not under pytest's own folder, which is closed to the user that PostgreSQL and Elasticsearch run as.
+    root = Path(tempfile.gettempdir()) / f"dataflow-servers-{run}"
+    fleet = Fleet(root, until_unused=True)
+    with fleet:
+        yield fleet
+    if fleet.wait_until_unused():
+        shutil.rmtree(root, ignore_errors=True)
+
+
+def _on_demand(name: str) -> Callable[..., Any]:
+    @pytest.fixture(scope="session", name=name)
+    def server(fleet: Fleet) -> Site:
+        # A thread, because this may be called where a loop is current.
+        with ThreadPoolExecutor(1) as thread:
+            try:
+                tell = logging.getLogger(__name__).info
+                thread.submit(asyncio.run, fleet.up([name], tell, free=True)).result()
+            except (NotUp, Missing, ProgramFailed, DataFlowError) as error:
+                not_to_be_had(name, error)
+        return fleet.site(name)
+
+    return server
+
+
+kafka, cassandra, elasticsearch, postgres, redis = map(_on_demand, ON_DEMAND)

@@ -57,3 +57,9 @@ def is_held(path: Path) -> bool:
     """Whether somebody holds the lock exclusively. Looks with a shared lock, so that two who look do not meet."""
     with FileLock(path) as lock:
         return not lock.acquire(shared=True)
+
+
+def is_shared(path: Path) -> bool:
+    """Whether somebody holds the lock at all, shared perhaps. Not for locks that others want exclusively at once."""
+    with FileLock(path) as lock:
+        return not lock.acquire()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -15,7 +16,7 @@ from pathlib import Path
 import psutil  # type: ignore[import-untyped]
 
 from dataflow.embedded import process
-from dataflow.embedded.lock import FileLock, is_held
+from dataflow.embedded.lock import FileLock, is_held, is_shared
 from servers.cassandra import CASSANDRA
 from servers.elasticsearch import ELASTICSEARCH
 from servers.held import Held
@@ -67,6 +68,19 @@ class Fleet:
 
     def __exit__(self, *exc: object) -> None:
         self._using.release()
+
+    def wait_until_unused(self) -> bool:
+        """After the last `with` of an `until_unused` fleet: wait for its servers' end, remove the data of those that
+        had died. False: others still use them."""
+        if is_shared(self._using.path):
+            return False
+        keepers = [self.site(name).keeper for name in SERVERS]
+        deadline = time.monotonic() + START_LIMIT
+        while any(path.exists() and is_held(path) for path in keepers) and time.monotonic() < deadline:
+            time.sleep(POLL)
+        for name in SERVERS:
+            shutil.rmtree(self.site(name).data, ignore_errors=True)
+        return True
 
     def site(self, name: str) -> Site:
         """Where the server is, or was last."""

@@ -24,6 +24,7 @@ from servers.server import Missing, Server
 
 TICK = 0.1
 START_LIMIT = 180.0
+TELLING = ("ERROR", "FATAL", "Exception")
 
 
 class Keeper:
@@ -99,7 +100,10 @@ class Keeper:
         self._live.publish(self._held.text)
 
     def _reason(self, code: int) -> str:
-        how = f"was killed ({signal.Signals(-code).name})" if code < 0 else f"ended with code {code}"
+        if code < 0:
+            return f"it was killed ({signal.Signals(-code).name}); see {self.site.log}"
         lines = [line.strip() for line in self.site.log.read_text(errors="replace").splitlines()[-40:] if line.strip()]
-        telling = [line for line in lines if "ERROR" in line or "FATAL" in line or "Exception" in line] or lines
-        return f"it {how}; {self.site.log}: " + " | ".join(line[:300] for line in telling[-3:])
+        first = next((n for n, line in enumerate(lines) if any(word in line for word in TELLING)), len(lines) - 4)
+        return f"it ended with code {code}; {self.site.log}: " + " | ".join(
+            line[:300] for line in lines[max(first, 0) :][:5]
+        )
