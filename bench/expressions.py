@@ -10,8 +10,9 @@ from collections.abc import Callable
 import polars as pl
 
 from dataflow.chain import Chain, Stage
+from dataflow.components import Kind
 from dataflow.domain.flow import OnRecord
-from dataflow.registry import Kind, component
+from dataflow.registry import component
 from dataflow.seams import Context
 
 

@@ -15,12 +15,13 @@ from typing import Any
 import polars as pl
 
 from dataflow.chain import Chain, Stage
+from dataflow.components import Kind
 from dataflow.domain.flow import OnRecord
 from dataflow.domain.spec import PipelineSpec
 from dataflow.domain.spec import Stage as StageSpec
 from dataflow.errors import InvalidSpec, Problem
 from dataflow.references import References
-from dataflow.registry import Kind, component
+from dataflow.registry import component
 from dataflow.seams import Applied, Context, Sink, Source, Transform
 from dataflow.specfile.structure import configure, options_of
 

@@ -7,42 +7,14 @@ its name is the `type:` of a pipeline file.
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from enum import StrEnum
+from collections.abc import Mapping
 from functools import cache
 from importlib import import_module
 from importlib.metadata import entry_points
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict
-
+from dataflow.components import Component, Kind
 from dataflow.errors import InvalidSpec, Problem
-from dataflow.seams import Context
-
-
-class Kind(StrEnum):
-    SOURCE = "source"
-    TRANSFORM = "transform"
-    SINK = "sink"
-
-
-class Config(BaseModel):
-    """Base of every component's options: unknown keys are errors, values are what they are declared to be."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
-
-
-@dataclass(frozen=True, slots=True)
-class Component:
-    """A type of source, transform or sink. `build(config, context)` is pure and returns the seam's object."""
-
-    kind: Kind
-    name: str
-    config: type[Config]
-    build: Callable[[Any, Context], Any]
-    summary: str = ""
-
 
 BUILT_IN: Mapping[Kind, Mapping[str, str]] = {
     Kind.SOURCE: {

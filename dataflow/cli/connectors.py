@@ -9,7 +9,7 @@ import typer
 from dataflow.cli.result import DONE, JSON, emit, perform, say, table
 
 if TYPE_CHECKING:
-    from dataflow.registry import Component
+    from dataflow.components import Component
 
 _TYPE = typer.Argument("", help="Only this type, with all its options.", show_default=False)
 
@@ -22,8 +22,9 @@ def connectors(type: str = _TYPE, as_json: bool = JSON) -> None:
 
 
 async def _connectors(name: str, as_json: bool) -> int:
+    from dataflow.components import Kind
     from dataflow.errors import NotFound
-    from dataflow.registry import Kind, component, names
+    from dataflow.registry import component, names
     from dataflow.specfile.phrases import nearest
 
     every = {kind: names(kind) for kind in Kind}

@@ -15,9 +15,9 @@ from typing import Any, Self
 import polars as pl
 from pydantic import Field
 
+from dataflow.components import Component, Config, Kind
 from dataflow.domain.flow import Delivery, Lane, Position, Receipt
 from dataflow.errors import Corrupt, Fenced, NotFound
-from dataflow.registry import Component, Config, Kind
 from dataflow.seams import REJECTS, Chunk, Context, Discovery
 
 _tables: dict[str, Mapping[str, pl.DataFrame]] = {}

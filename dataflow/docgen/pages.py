@@ -16,12 +16,13 @@ from pydantic.fields import FieldInfo
 from typer.testing import CliRunner
 
 from dataflow.cli.app import app
+from dataflow.components import Config, Kind
 from dataflow.docgen.words import amount, default_text, type_text, word
 from dataflow.domain import events, transitions
 from dataflow.domain.record import EventRecord
 from dataflow.domain.spec import PipelineSpec, SinkStage, SourceStage, TransformStage
 from dataflow.domain.state import Status
-from dataflow.registry import BUILT_IN, Config, Kind, component
+from dataflow.registry import BUILT_IN, component
 from dataflow.settings import FILE, PREFIX, Settings
 
 WIDTH = 110

@@ -14,9 +14,10 @@ from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
 from dataflow import references
+from dataflow.components import Component, Config, Kind
 from dataflow.domain.spec import PipelineSpec, SinkStage, SourceStage, Stage, TransformStage
 from dataflow.errors import InvalidSpec, Problem
-from dataflow.registry import Component, Config, Kind, component
+from dataflow.registry import component
 from dataflow.specfile import codes
 from dataflow.specfile.document import Path, children, dotted
 from dataflow.specfile.phrases import keys_of, nearest, problems, shown

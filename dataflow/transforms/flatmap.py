@@ -15,10 +15,10 @@ from typing import Any
 import polars as pl
 from pydantic import Field, model_validator
 
+from dataflow.components import Component, Config, Kind
 from dataflow.domain.flow import OnRecord
 from dataflow.errors import InvalidSpec, Problem
 from dataflow.expressions import Compiled, compile, type_name
-from dataflow.registry import Component, Config, Kind
 from dataflow.seams import Applied, Context
 from dataflow.transforms._records import old_options, on_error, unknown, within
 

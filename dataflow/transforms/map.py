@@ -22,9 +22,9 @@ import polars as pl
 from pydantic import Field, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
+from dataflow.components import Component, Config, Kind
 from dataflow.domain.flow import OnRecord
 from dataflow.expressions import Compiled, Program
-from dataflow.registry import Component, Config, Kind
 from dataflow.seams import Applied, Context
 from dataflow.transforms._plan import Plan, plan
 from dataflow.transforms._records import old_options, on_error, rejects

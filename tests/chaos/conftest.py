@@ -182,7 +182,7 @@ class Field:
         """DuckDB reads input and output on its own and compares them row by row; files, receipts, journal agree."""
         db = duckdb.connect()
         source = f"read_csv('{self.folder}/orders.csv', header=true)"
-        db.sql(
+        db.execute(
             "create table wanted as select id, amount, country, quantity, coalesce(note, '') note, "
             f"amount * quantity total from {source} where amount > 50 and country <> 'US'"
         )
@@ -190,19 +190,19 @@ class Field:
         files = sorted(path.iterdir()) if path.is_dir() else [path]
         reader = {"parquet": "read_parquet", "jsonl": "read_json", "csv": "read_csv"}[self.format]
         names = ", ".join(f"'{file}'" for file in files)
-        db.sql(
+        db.execute(
             "create table got as select id, amount, country, quantity, coalesce(note, '') note, total "
             f"from {reader}([{names}])"
         )
         count = "select count(*) from (select * from {} except all select * from {})"
-        missing = db.sql(count.format("wanted", "got")).fetchone()
-        extra = db.sql(count.format("got", "wanted")).fetchone()
+        missing = db.execute(count.format("wanted", "got")).fetchone()
+        extra = db.execute(count.format("got", "wanted")).fetchone()
         assert (missing, extra) == ((0,), (0,))
-        assert db.sql("select list(id) = list_sort(list(id)) from got").fetchone() == (True,)
+        assert db.execute("select list(id) = list_sort(list(id)) from got").fetchone() == (True,)
         assert all(not file.name.startswith(".") for file in files)
         beside = {entry.name for entry in self.folder.iterdir() if not entry.name.startswith("run-")}
         assert beside == {"orders.csv", "p.json", "home", self.out, f".{self.out}.dataflow"}
-        asyncio.run(self._verify_journal(int(db.sql("select count(*) from got").fetchone()[0])))  # type: ignore[index]
+        asyncio.run(self._verify_journal(int(db.execute("select count(*) from got").fetchone()[0])))  # type: ignore[index]
 
     async def _verify_journal(self, written: int) -> None:
         async with open_journal(f"sqlite:///{self.home / 'journal.db'}") as journal:

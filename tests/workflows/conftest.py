@@ -12,13 +12,13 @@ import polars as pl
 import pytest
 
 from dataflow import registry
+from dataflow.components import Component, Config, Kind
 from dataflow.connectors import memory
 from dataflow.domain.flow import Lane, Receipt
 from dataflow.domain.spec import PipelineSpec
 from dataflow.domain.state import PipelineState, Status
 from dataflow.embedded.temporal import Address
 from dataflow.platform import Platform, platform
-from dataflow.registry import Component, Config, Kind
 from dataflow.seams import Context
 from dataflow.settings import Settings
 

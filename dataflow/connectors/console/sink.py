@@ -17,12 +17,12 @@ from typing import Annotated, Any, ParamSpec, Self, TypeVar
 import polars as pl
 from pydantic import BeforeValidator, Field
 
+from dataflow.components import Component, Config, Kind
 from dataflow.connectors.console.ledger import Ledger, first_time, forget_older, keep_letters
 from dataflow.connectors.console.output import Colour, Stream, coloured, write
 from dataflow.connectors.console.render import Format, Style, render
 from dataflow.domain.flow import Counters, Delivery, Lane, Receipt
 from dataflow.errors import Rejected, Retryable
-from dataflow.registry import Component, Config, Kind
 from dataflow.seams import Context
 
 Clock = Callable[[], datetime]

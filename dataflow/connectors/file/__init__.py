@@ -9,7 +9,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from dataflow.registry import Component
+    from dataflow.components import Component
 
     SOURCE: Component
     SINK: Component

@@ -10,12 +10,12 @@ from typing import Any
 import polars as pl
 from pydantic import Field, field_validator, model_validator
 
+from dataflow.components import Config
 from dataflow.connectors.file.formats import TABBED, format_of, suffixes
 from dataflow.connectors.file.sink_config import Compression, FileFormat
 from dataflow.domain.spec import Bytes
 from dataflow.expressions import type_name, type_named
 from dataflow.expressions.types import NAMES
-from dataflow.registry import Config
 
 _ONLY_FOR = {
     "delimiter": {FileFormat.CSV},

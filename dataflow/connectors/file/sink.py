@@ -14,6 +14,7 @@ from typing import Any, Self
 
 import polars as pl
 
+from dataflow.components import Component, Kind
 from dataflow.connectors.dead_letters import folder_of
 from dataflow.connectors.file.disk import control_folder, in_thread, make_folder, sync_folder
 from dataflow.connectors.file.encode import make_encoder
@@ -32,7 +33,6 @@ from dataflow.connectors.file.sink_config import FileSinkConfig
 from dataflow.connectors.file.writer import FileLaneWriter, chosen
 from dataflow.domain.flow import Delivery, Lane
 from dataflow.errors import Rejected
-from dataflow.registry import Component, Kind
 from dataflow.seams import Context
 
 

@@ -9,8 +9,8 @@ from typing import Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
+from dataflow.components import Config
 from dataflow.domain.spec import Bytes
-from dataflow.registry import Config
 
 
 class FileFormat(StrEnum):

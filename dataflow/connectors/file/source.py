@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncGenerator, Iterator, Sequence
 from typing import Self
 
+from dataflow.components import Component, Kind
 from dataflow.connectors.file.config import FileSourceConfig
 from dataflow.connectors.file.discovery import find_pin
 from dataflow.connectors.file.pin import pinned
@@ -13,7 +14,6 @@ from dataflow.connectors.file.position import place
 from dataflow.connectors.file.reader import Reader
 from dataflow.connectors.file.worklist import share, splits, worklist
 from dataflow.domain.flow import Position
-from dataflow.registry import Component, Kind
 from dataflow.seams import Chunk, Context, Discovery
 
 

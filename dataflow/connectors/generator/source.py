@@ -18,11 +18,11 @@ from typing import Annotated, Self
 import polars as pl
 from pydantic import AfterValidator, Field, model_validator
 
+from dataflow.components import Component, Config, Kind
 from dataflow.connectors.generator.records import RecordKind, Rows, frame, schema
 from dataflow.domain.flow import Position
 from dataflow.domain.spec import Seconds
 from dataflow.errors import Corrupt
-from dataflow.registry import Component, Config, Kind
 from dataflow.seams import Chunk, Context, Discovery
 
 CHUNK_ROWS = 131_072  # about 10 MB of the widest kind

@@ -13,12 +13,13 @@ from pathlib import Path
 import polars as pl
 import pytest
 
+from dataflow.components import Kind
 from dataflow.connectors import console
 from dataflow.connectors.console.ledger import Ledger
 from dataflow.connectors.console.sink import ConsoleConfig, ConsoleSink
 from dataflow.domain.flow import Counters, Delivery, Lane, Position, Receipt
 from dataflow.errors import Corrupt, Fenced, Rejected, Retryable
-from dataflow.registry import Kind, component
+from dataflow.registry import component
 from dataflow.seams import REJECTS, Context
 
 ROWS = pl.DataFrame({"n": [1, 2], "s": ["a", None]})

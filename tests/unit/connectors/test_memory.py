@@ -8,11 +8,12 @@ import polars as pl
 import pytest
 from polars.testing import assert_frame_equal
 
+from dataflow.components import Kind
 from dataflow.connectors import memory
 from dataflow.connectors.memory import MemorySink, MemorySource, Store
 from dataflow.domain.flow import Counters, Lane, Position, Receipt
 from dataflow.errors import Corrupt, Fenced, NotFound
-from dataflow.registry import Kind, component
+from dataflow.registry import component
 from dataflow.seams import REJECTS, Context
 
 ROWS = pl.DataFrame({"n": [1, 2, 3], "s": ["a", None, "c"]})

@@ -10,8 +10,8 @@ import pytest
 from pydantic import BaseModel, Field, ValidationError
 
 from dataflow import registry, specfile
+from dataflow.components import Component, Config, Kind
 from dataflow.errors import InvalidSpec, Problem
-from dataflow.registry import Component, Config, Kind
 from dataflow.specfile.phrases import keys_at, problems, shown
 
 GOOD: dict[str, Any] = {

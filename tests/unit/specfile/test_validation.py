@@ -12,11 +12,11 @@ import pytest
 
 from dataflow import specfile
 from dataflow.assembly import build_chain, build_sink, build_source, build_stages, context_of
+from dataflow.components import Component, Config, Kind
 from dataflow.connectors import memory
 from dataflow.domain.flow import Delivery, OnRecord
 from dataflow.errors import InvalidSpec, Rejected, Retryable
 from dataflow.preview import preview
-from dataflow.registry import Component, Config, Kind
 from dataflow.validation import check
 
 ROWS = pl.DataFrame({"id": [1, 2, 3, 4], "amount": [10.0, 20.0, None, 40.0], "country": ["DE", "US", "FR", "DE"]})
