@@ -26,6 +26,25 @@ VALID = {
     "failed": "failed configured deleted",
     "deleted": "",
 }
+HAPPENS = {
+    "PipelineCreated": "empty>configured",
+    "PipelineStarted": "configured>running stopped>running",
+    "PipelineStopped": "running>stopped paused>stopped",
+    "PipelinePaused": "running>paused",
+    "PipelineResumed": "paused>running",
+    "PipelinePlanned": "running>running paused>paused",
+    "BatchIngested": "running>running paused>paused stopped>stopped failed>failed",
+    "BatchProcessed": "running>running paused>paused stopped>stopped failed>failed",
+    "CheckpointUpdated": "running>running paused>paused stopped>stopped failed>failed",
+    "MetricsReported": "running>running paused>paused",
+    "RetryScheduled": "running>running",
+    "BatchTimedOut": "running>running",
+    "PipelineFailed": "running>failed",
+    "PipelineCompleted": "running>completed",
+    "PipelineReset": "configured>configured stopped>configured completed>configured failed>configured",
+    "ConfigUpdated": "configured>configured stopped>stopped",
+    "PipelineDeleted": "configured>deleted stopped>deleted completed>deleted failed>deleted",
+}
 ERROR = PipelineError(error_type=ErrorType.SINK, code="TIMEOUT", message="slow")
 SPEC = {"name": "orders", "source": {"type": "file", "path": "a"}, "sinks": [{"type": "console"}]}
 SAMPLES: tuple[e.Event, ...] = (
@@ -71,16 +90,16 @@ def follow(pipeline: Any, event: e.Event) -> e.EventRecord:
 def test_an_event_that_cannot_happen_is_corrupt(at: Callable[[Status], Any], event: e.Event, status: Status) -> None:
     pipeline = at(status)
     record = follow(pipeline, event)
-    after = TABLE[record.type].get(status)
+    after = dict(pair.split(">") for pair in HAPPENS[record.type].split()).get(status)
     if after is None:
         with pytest.raises(Corrupt, match=f"cannot happen to a pipeline that is {status}"):
             evolve(pipeline.state, record)
     else:
-        assert evolve(pipeline.state, record).status is after
+        assert evolve(pipeline.state, record).status == after
 
 
 def test_the_samples_and_the_table_are_complete() -> None:
-    assert {type(event).__name__ for event in SAMPLES} == set(e.EVENT_TYPES) == set(TABLE)
+    assert {type(event).__name__ for event in SAMPLES} == set(e.EVENT_TYPES) == set(TABLE) == set(HAPPENS)
 
 
 def test_a_gap_is_corrupt(running: Any) -> None:
