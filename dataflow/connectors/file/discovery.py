@@ -129,12 +129,13 @@ def _csv(config: FileSourceConfig, files: Sequence[WorkFile]) -> tuple[pl.Schema
             parser = Opener(config, FileFormat.CSV, schema, fields).csv(file, schema, line_end(data[: 64 * 1024]))
             body = data[found.offset :]
             parsed = parser.parse(body, found.line, final=not stream.read(1))
-            texts += [frame.select(names) for frame in parsed.frames if frame.width == len(names)]
+            kept = (config.chosen or names) if config.header else names
+            texts += [frame.select(kept) for frame in parsed.frames]
             used += parsed.consumed
     if names is None:
         return declared or pl.Schema(dict.fromkeys(config.chosen or (), pl.String())), _USUAL_ROW
     rows = sum(frame.height for frame in texts)
-    every = pl.Schema(dict.fromkeys(names, pl.String()))
+    every = pl.Schema(dict.fromkeys((config.chosen or names) if config.header else names, pl.String()))
     sample = pl.concat([every.to_frame(), *texts])
     types = declared if declared is not None and set(declared) <= set(names) else text_types(sample)
     chosen = _chosen(config, types, files[0].name)

@@ -9,10 +9,12 @@ import polars as pl
 
 from dataflow.connectors.file.csv import temporal
 
-_FLOAT = r"^\s*[+-]?((0|[1-9]\d*)(\.\d*)?|\.\d+)([eE][+-]?\d+)?$"
+_FLOAT = r"^\s*[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d+)?$"
 _WHOLE = r"^\s*[+-]?\d+$"
 _ODD = r"(?i)^[+-]?(nan|inf|infinity)$"
+_NUMBER = rf"{_FLOAT}|{_ODD}"
 _BOOL = r"(?i)^(true|false)$"
+_FEW = 1000
 _TIMES: tuple[pl.DataType, ...] = (pl.Date(), pl.Datetime("us"), pl.Datetime("us", "UTC"), pl.Time())
 
 
@@ -30,28 +32,41 @@ def _text_type(column: pl.Series) -> pl.DataType:
     values = column.drop_nulls()
     values = values.filter(values.str.strip_chars().str.len_bytes() > 0)
     allowed = max(1, len(values) // 10) if len(values) >= 3 else 0
+    few = values.head(_FEW)
 
-    def mostly(fitting: int) -> bool:
-        return fitting > 0 and len(values) - fitting <= allowed
+    def fitting(pattern: str) -> int:
+        """How many are like that; 0 where most of the first ones are not, without a look at the others."""
+        if 2 * int(few.str.contains(pattern).sum()) < len(few):
+            return 0
+        return int(values.str.contains(pattern).sum())
 
-    whole = values.filter(values.str.contains(_WHOLE))
-    numbers = values.filter(values.str.contains(_FLOAT) | values.str.contains(_WHOLE))
-    if mostly(len(numbers) + int(values.str.contains(_ODD).sum())) and len(numbers):
-        digits = whole.str.strip_chars().str.strip_chars_start("+-")
-        if digits.str.contains("^0.").any():
-            return pl.String()
-        if len(whole) == len(numbers) and not values.str.contains(_ODD).any():
-            fits = whole.str.strip_chars().str.strip_prefix("+").cast(pl.Int64, strict=False).null_count() == 0
-            return pl.Int64() if fits else pl.String()
-        return pl.Float64() if int(cast(int, digits.str.len_bytes().max() or 0)) <= 15 else pl.String()
-    if mostly(int(values.str.contains(_BOOL).sum())):
+    def mostly(count: int) -> bool:
+        return count > 0 and len(values) - count <= allowed
+
+    if mostly(fitting(_NUMBER)):
+        return _number_type(values)
+    if mostly(fitting(_BOOL)):
         return pl.Boolean()
-    if mostly(int(values.str.contains(r"^\d\d").sum())):
+    if mostly(fitting(r"^\d\d")):
         for dtype in _TIMES:
-            fitting = values.to_frame("v").select(temporal(pl.col("v"), dtype)).to_series()
-            if mostly(fitting.len() - fitting.null_count()):
+            times = values.to_frame("v").select(temporal(pl.col("v"), dtype)).to_series()
+            if mostly(len(times) - times.null_count()):
                 return dtype
     return pl.String()
+
+
+def _number_type(values: pl.Series) -> pl.DataType:
+    """For values that are numbers but for a few; text where a number would lose what was written."""
+    whole = values.filter(values.str.contains(_WHOLE)).str.strip_chars()
+    digits = whole.str.strip_chars_start("+-")
+    odd = values.str.contains(_ODD)
+    numbers = int((values.str.contains(_FLOAT) & ~odd).sum())
+    if digits.str.contains("^0.").any() or not numbers:
+        return pl.String()
+    if len(whole) == numbers and not odd.any():
+        fits = whole.str.strip_prefix("+").cast(pl.Int64, strict=False).null_count() == 0
+        return pl.Int64() if fits else pl.String()
+    return pl.Float64() if int(cast(int, digits.str.len_bytes().max() or 0)) <= 15 else pl.String()
 
 
 def json_type(value: object) -> pl.DataType:

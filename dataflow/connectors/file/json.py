@@ -15,7 +15,7 @@ _NESTED = rb"[{\[](?:[^{}\[\]\"]++|" + _STRING + rb")*+[}\]]"
 for _ in range(6):
     _NESTED = rb"[{\[](?:[^{}\[\]\"]++|" + _STRING + rb"|" + _NESTED + rb")*+[}\]]"
 _VALUE = re.compile(_NESTED, re.DOTALL)  # up to seven levels deep: one step of C for an element
-_TOKEN = re.compile(_STRING + rb"|[{}\[\]]", re.DOTALL)
+_TOKEN = re.compile(_STRING + rb"|[{}\[\]]|\"", re.DOTALL)  # a bare quote begins a string that goes on
 _SCALAR = re.compile(_STRING + rb"|[^\s,\]\[{}\"]++(?=[\s,\]\[{}\"])", re.DOTALL)
 _BETWEEN = re.compile(rb"[\s,]*+")
 _ONE_LINE = bytes.maketrans(b"\r\n", b"  ")
@@ -89,6 +89,8 @@ class Elements:
             return found.end()
         depth = 0
         for token in _TOKEN.finditer(self._data, at):
+            if token[0] == b'"':
+                return at
             depth += {b"{": 1, b"[": 1, b"}": -1, b"]": -1}.get(token[0], 0)
             if depth == 0:
                 return token.end()

@@ -48,14 +48,16 @@ class Opener:
         stream = open_stream(file.path, file.name, codec, self.config.encoding)
         return Elements(stream, self.config.max_record) if self.format is FileFormat.JSON else stream
 
-    def open(self, file: WorkFile, at: Place | None) -> Opened:
-        """Raises `Corrupt` FILE_CHANGED where the file is not the one that `at` was taken from, `Rejected` where it
+    def open(self, file: WorkFile, at: Place | None) -> Opened | None:
+        """None for CSV without a single record or header. Raises `Corrupt` FILE_CHANGED where the file is not the one that `at` was taken from, `Rejected` where it
         does not go with the others."""
         if at is not None:
             verify(at, file.path, file.size)
         with closing(self.stream(file)) as stream:
             data = peek(stream, file.name)
             found = self._front(file, stream, data) if self.format is FileFormat.CSV else Front((), 0, 1)
+        if self.format is FileFormat.CSV and not found.names:
+            return None
         place = at or Place(file.name, found.offset, found.line, head=mark(head(file.path, MARK, file.name)))
         parser = self._parser(file, found, line_end(data))
         return Opened(self.stream(file), parser, replace(place, size=file.size))

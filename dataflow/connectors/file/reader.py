@@ -80,6 +80,8 @@ class Reader:
             yield from self._parquet(file, at)
             return
         opened = Opener(self._config, self._pin.format, self._pin.schema, self._wanted).open(file, at)
+        if opened is None:
+            return
         with closing(opened.stream) as stream:
             size = self._piece_bytes()
             block = min(PIECE, max(64 * 1024, size * _READ_AHEAD))
