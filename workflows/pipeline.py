@@ -35,7 +35,7 @@ with workflow.unsafe.imports_passed_through():
         SegmentReport,
     )
     from dataflow.domain.pipeline import decide, evolve
-    from dataflow.domain.state import Checkpoint, Metrics, PipelineError, PipelineState, Plan, Status
+    from dataflow.domain.state import Checkpoint, ErrorType, Metrics, PipelineError, PipelineState, Plan, Status
     from dataflow.errors import DataFlowError
     from workflows.calls import reported, start
     from workflows.names import PIPELINE, Carried
@@ -330,8 +330,12 @@ class PipelineWorkflow:
             return None
         finally:
             del self._ordered["plan"]
+        try:
+            await self._apply(do.AdoptPlan(plan=plan))
+        except DataFlowError as refused:  # such as begun splits that would change lanes
+            await self._failed(_own_error(refused))
+            return None
         self._ended.clear()
-        await self._apply(do.AdoptPlan(plan=plan))
         return plan
 
     def _lanes(self, plan: Plan) -> list[Lane]:
@@ -361,7 +365,11 @@ class PipelineWorkflow:
                 continue
             finally:
                 del self._ordered[lane.name]
-            await self._record(lane, report)
+            try:
+                await self._record(lane, report)
+            except DataFlowError as refused:  # counters that fall, a lane nobody planned: never go on over that
+                await self._failed(_own_error(refused), lane.name)
+                continue
             if report.ended:
                 self._ended.add(lane.name)
             if report.error:
@@ -408,10 +416,12 @@ class PipelineWorkflow:
         if error is None or not self._is(Status.RUNNING):
             return
         if error.code == "BATCH_TIMEOUT":
-            limit = self._state.definition.timeouts.batch
+            state, limit = self._state, self._state.definition.timeouts.batch
+            known = state.checkpoint.lanes.get(lane)
+            epoch = (known.epoch if known else 0) + 1
             events = await self._apply(
                 do.BatchTimeout(
-                    batch_id=f"{self._state.pipeline_id}/{self._state.generation}/{self._state.version}",
+                    batch_id=f"{state.pipeline_id}/{state.generation}/{lane}/{epoch}",
                     timeout_ms=round(limit * 1000),
                     lane=lane,
                     jitter=self._jitter(),
@@ -427,6 +437,12 @@ class PipelineWorkflow:
                 return  # the pause is over: try again
         else:
             self._cut()
+
+
+def _own_error(refused: DataFlowError) -> PipelineError:
+    return PipelineError(
+        error_type=ErrorType.SYSTEM, code=refused.code, message=str(refused), retryable=False, where=refused.where
+    )
 
 
 def _failure(refused: DataFlowError) -> ApplicationError:
