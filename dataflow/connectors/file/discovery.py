@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
+from dataclasses import replace
 
 import orjson
 import polars as pl
@@ -11,13 +12,14 @@ import polars as pl
 from dataflow.connectors.file.config import FileSourceConfig
 from dataflow.connectors.file.csv import is_temporal
 from dataflow.connectors.file.formats import format_of
-from dataflow.connectors.file.header import agree, line_end
+from dataflow.connectors.file.header import Front, agree, line_end
 from dataflow.connectors.file.infer import json_types, text_types
 from dataflow.connectors.file.opening import Opener
 from dataflow.connectors.file.parquet import ParquetFile
+from dataflow.connectors.file.pieces import Parsed
 from dataflow.connectors.file.pin import Pin
 from dataflow.connectors.file.sink_config import FileFormat
-from dataflow.connectors.file.streams import BOM
+from dataflow.connectors.file.streams import BOM, Stream
 from dataflow.connectors.file.text import TEXT_SCHEMA
 from dataflow.connectors.file.worklist import WorkFile
 from dataflow.errors import Rejected
@@ -101,45 +103,55 @@ def _chosen(config: FileSourceConfig, schema: pl.Schema, where: str) -> pl.Schem
 
 def _csv(config: FileSourceConfig, files: Sequence[WorkFile]) -> tuple[pl.Schema, int]:
     declared = config.declared
-    names: tuple[str, ...] | None = config.chosen if not config.header else None
+    names: tuple[str, ...] | None = None if config.header else config.chosen
     texts: list[pl.DataFrame] = []
     used = 0
     sampled = {file.name for file in spread(files, _SAMPLED)}
     compared = {file.name: file for file in (*spread(files, _COMPARED), *spread(files, _SAMPLED))}
+    opener = Opener(config, FileFormat.CSV, pl.Schema(), ())
     for file in sorted(compared.values()):
-        opener = Opener(config, FileFormat.CSV, pl.Schema(), ())
         stream, found, data = opener.sample(file)
         with closing(stream):
             if not found.names:
                 continue
             names = names or found.names
-            if config.header:
-                needed = config.chosen or names
-                agree(found.names, needed, file.name, others=config.columns is not None)
-            elif config.chosen and len(found.names) != len(names):
-                message = f"columns names {len(names)} columns, and the first record has {len(found.names)} fields"
-                raise Rejected(message, code="UNKNOWN_COLUMN", where=file.name)
-            if file.name not in sampled or (declared is not None and texts):
-                continue
-            budget = max(config.sample // len(sampled), len(data))
-            while len(data) < budget and (more := stream.read(budget - len(data))):
-                data += more
-            fields = found.names if config.header else names
-            schema = pl.Schema(dict.fromkeys(fields, pl.String()))
-            parser = Opener(config, FileFormat.CSV, schema, fields).csv(file, schema, line_end(data[: 64 * 1024]))
-            body = data[found.offset :]
-            parsed = parser.parse(body, found.line, final=not stream.read(1))
-            kept = (config.chosen or names) if config.header else names
-            texts += [frame.select(kept) for frame in parsed.frames]
-            used += parsed.consumed
+            _same_fields(config, file, found, names)
+            if file.name in sampled and (declared is None or not texts):
+                fields = found.names if config.header else names
+                parsed = _parsed(opener, file, stream, found, data, fields, config.sample // len(sampled))
+                texts += [frame.select(config.chosen or names) for frame in parsed.frames]
+                used += parsed.consumed
     if names is None:
         return declared or pl.Schema(dict.fromkeys(config.chosen or (), pl.String())), _USUAL_ROW
-    rows = sum(frame.height for frame in texts)
-    every = pl.Schema(dict.fromkeys((config.chosen or names) if config.header else names, pl.String()))
-    sample = pl.concat([every.to_frame(), *texts])
-    types = declared if declared is not None and set(declared) <= set(names) else text_types(sample)
-    chosen = _chosen(config, types, files[0].name)
-    return chosen, max(1, used // max(1, rows)) if rows else _USUAL_ROW
+    sample = pl.concat([pl.Schema(dict.fromkeys(config.chosen or names, pl.String())).to_frame(), *texts])
+    types = declared if declared is not None else text_types(sample)
+    return types, max(1, used // sample.height) if sample.height else _USUAL_ROW
+
+
+def _same_fields(config: FileSourceConfig, file: WorkFile, found: Front, names: Sequence[str]) -> None:
+    """Raise `Rejected` where a CSV file's head has not the fields of the first one, or not those chosen."""
+    if config.header:
+        agree(found.names, config.chosen or names, file.name, others=config.columns is not None)
+    elif config.chosen and len(found.names) != len(names):
+        message = f"columns names {len(names)} columns, and the first record has {len(found.names)} fields"
+        raise Rejected(message, code="UNKNOWN_COLUMN", where=file.name)
+
+
+def _parsed(
+    opener: Opener, file: WorkFile, stream: Stream, found: Front, data: bytes, fields: Sequence[str], budget: int
+) -> Parsed:
+    """The first records of a CSV file as text: within the budget, but one at least."""
+    schema = pl.Schema(dict.fromkeys(fields, pl.String()))
+    parser = replace(opener, schema=schema, wanted=fields).csv(file, schema, line_end(data[: 64 * 1024]))
+    ended = False
+    while True:
+        while not ended and len(data) < budget:
+            more = stream.read(budget - len(data))
+            ended, data = not more, data + more
+        parsed = parser.parse(data[found.offset :], found.line, final=ended)
+        if ended or any(frame.height for frame in parsed.frames) or budget > 2 * parser.window:
+            return parsed
+        budget = 2 * max(budget, len(data))
 
 
 def _json(config: FileSourceConfig, kind: FileFormat, files: Sequence[WorkFile]) -> tuple[pl.Schema, int]:

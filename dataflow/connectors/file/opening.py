@@ -49,8 +49,8 @@ class Opener:
         return Elements(stream, self.config.max_record) if self.format is FileFormat.JSON else stream
 
     def open(self, file: WorkFile, at: Place | None) -> Opened | None:
-        """None for CSV without a single record or header. Raises `Corrupt` FILE_CHANGED where the file is not the one that `at` was taken from, `Rejected` where it
-        does not go with the others."""
+        """None for CSV without any record or header. Raises `Corrupt` FILE_CHANGED where the file is not the one that
+        `at` was taken from, `Rejected` where it does not go with the others."""
         if at is not None:
             verify(at, file.path, file.size)
         with closing(self.stream(file)) as stream:

@@ -53,7 +53,7 @@ def pieces(path: Path, width: int, delimiter: str, at: Place, size: int) -> list
     return got
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(tables())
 def test_any_table_in_any_pieces_is_what_csv_reads(table: tuple[list[list[str]], str, str, int]) -> None:
     rows, delimiter, end, size = table
@@ -76,7 +76,7 @@ def test_any_table_in_any_pieces_is_what_csv_reads(table: tuple[list[list[str]],
             assert [tuple(v or None for v in row) for rows, _ in rest for row in rows] == expected[seen:]
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=200, deadline=None)
 @given(
     st.lists(
         st.sampled_from(
@@ -98,7 +98,7 @@ def test_the_fast_way_accepts_only_what_the_exact_way_reads_the_same(data: bytes
         assert fast[0].equals(exact.rows)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(
     st.lists(
         st.sampled_from([b"a", b",", b'"', b"\n", b"\r\n", b"a,a\n", b'",', b'"x\ny",z\n', b"long" * 5]), max_size=20

@@ -157,15 +157,10 @@ async def test_a_file_that_changed_is_noticed(tmp_path: Path, read: Reading) -> 
     at = await halfway(tmp_path, read)
     path.write_text("\n".join([*lines, "3000,appended"]))
     assert (await read("t.csv", base=tmp_path, start=at)).rows["id"].to_list()[-1] == 3000
-    for changed in (lines[:-1], ["id,x", "9,y", *lines[3:], "x" * 50], [*lines[:900], "900,SOME text", *lines[901:]]):
+    for changed in (lines[:-1], ["id,x", "9,y", *lines[3:], "x" * 50]):
         path.write_text("\n".join(changed))
-        moved = Position(at.replace('"offset"', '"offset"'))
-        if len(changed) == len(lines) and changed[900] == "900,SOME text":
-            at_900 = place(at)
-            assert at_900.line < 900 or at_900.line > 902
-            continue
         with pytest.raises(Corrupt) as found:
-            await read("t.csv", base=tmp_path, start=moved)
+            await read("t.csv", base=tmp_path, start=at)
         assert found.value.code == "FILE_CHANGED"
     path.unlink()
     (tmp_path / "u.csv").write_text("id,x\n1,y\n")
@@ -234,3 +229,10 @@ def test_bad_options(options: dict[str, Any], message: str) -> None:
 def test_a_tsv_is_delimited_by_tabs() -> None:
     assert FileSourceConfig(path="a.tsv.gz").delimiter == "\t"
     assert FileSourceConfig(path="a.tsv", delimiter=",").delimiter == ","
+
+
+async def test_a_sample_holds_one_record_at_least(tmp_path: Path, read: Reading) -> None:
+    (tmp_path / "t.csv").write_text("n,x\n" + f"1,{'y' * 300_000}\n" * 3)
+    got = await read("t.csv", base=tmp_path, sample=1)
+    assert got.found.schema == pl.Schema({"n": pl.Int64(), "x": pl.String()})
+    assert got.rows["n"].to_list() == [1, 1, 1]

@@ -94,7 +94,7 @@ class Bytes:
         pass
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(
     st.lists(st.dictionaries(st.text(max_size=3), values, max_size=3), max_size=6),
     st.sampled_from([None, 1, 4]),
