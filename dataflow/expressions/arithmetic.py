@@ -56,9 +56,8 @@ def binary(scope: Scope, node: exp.Expr, left: Value, right: Value) -> Value:
     if symbol == "//":
         raise scope.fail(node, "// divides integers", hint="FLOOR(a / b) does what you mean", code="wrong_type")
     if symbol == "%":
-        remainder = left.expr % right.expr
-        away = (remainder != 0) & ((remainder < 0) != (left.expr < 0))
-        expr = pl.when(right.expr != 0).then(pl.when(away).then(remainder - right.expr).otherwise(remainder))
+        remainder = left.expr.sign() * (left.expr.abs() % right.expr.abs())
+        expr = pl.when(right.expr != 0).then(remainder)
         return scope.value(node, expr, (left, right))
     plain = {"+": left.expr + right.expr, "-": left.expr - right.expr, "*": left.expr * right.expr}
     return scope.value(node, plain[symbol], (left, right))
@@ -95,7 +94,7 @@ def integer(scope: Scope, symbol: str, left: Value, right: Value) -> Value:
     scope.risks.append(bounds)
     wide = pl.Int128 if scope.exact else pl.Int64
     a, b = (v.expr if v.dtype == wide else v.expr.cast(wide, strict=False) for v in (left, right))
-    result = _compute(symbol, a, b, right.constant)
+    result = _compute(symbol, a, b)
     checks = checks_of((left, right))
     if scope.exact:
         narrow = result.cast(pl.Int64, strict=False)
@@ -107,7 +106,7 @@ def integer(scope: Scope, symbol: str, left: Value, right: Value) -> Value:
     return Value(result, pl.Int64(), checks, bounds=lambda ranges: _clipped(bounds(ranges)))
 
 
-def _compute(symbol: str, a: pl.Expr, b: pl.Expr, divisor: object) -> pl.Expr:
+def _compute(symbol: str, a: pl.Expr, b: pl.Expr) -> pl.Expr:
     match symbol:
         case "+":
             return a + b
@@ -119,12 +118,9 @@ def _compute(symbol: str, a: pl.Expr, b: pl.Expr, divisor: object) -> pl.Expr:
             return a.abs()
     # Polars rounds quotients down; SQL (and DuckDB) rounds towards zero, and the remainder has the dividend's sign.
     # Zero gives NULL in Polars already.
-    remainder = a % b
-    away = (remainder != 0) & ((a < 0) != (b < 0))
     if symbol == "%":
-        return pl.when(away).then(remainder - b).otherwise(remainder)
-    quotient = a // b
-    return pl.when(away).then(quotient + 1).otherwise(quotient)
+        return a.sign() * (a.abs() % b.abs())
+    return a.sign() * b.sign() * (a.abs() // b.abs())
 
 
 def _bounds(scope: Scope, value: Value) -> Callable[[Ranges], Range]:
@@ -152,8 +148,6 @@ def _interval(symbol: str, left: Range, right: Range) -> Range:
         case "*":
             corners = [a * b for a in left for b in right]
             return min(corners), max(corners)
-        case "%":
-            return -max(-left[0], 0), max(left[1], 0)
     largest = max(abs(left[0]), abs(left[1]))
     return -largest, largest
 

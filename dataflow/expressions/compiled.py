@@ -30,7 +30,7 @@ class Compiled:
 
     `expr` and `checks` are the fast way to compute it and the rows that fail. `exact` is the slow one, where they can
     differ: it is needed for a batch in which `risks`, given the ranges of `leaves`, leave the 64-bit range, and for one
-    that has failing rows. `Program` puts these together."""
+    that has failing rows. `repeats`: operands stand in `expr` more than once. `Program` puts these together."""
 
     expr: pl.Expr
     dtype: pl.DataType
@@ -39,6 +39,7 @@ class Compiled:
     exact: Variant | None = None
     leaves: tuple[pl.Expr, ...] = ()
     risks: tuple[Callable[[Ranges], Range], ...] = ()
+    repeats: bool = False
 
     def overflows(self, ranges: Ranges) -> bool:
         """Whether a batch whose leaves have these ranges may hold a row that does not fit into 64 bits."""
@@ -61,7 +62,8 @@ def compile(text: str, schema: pl.Schema, *, want: Literal["boolean"] | None = N
     scope = Scope(schema, text)
     plain = value(scope)
     expr = plain.expr if scope.typed(tree, plain.expr) == plain.dtype else plain.expr.cast(plain.dtype)
-    compiled = Compiled(expr, plain.dtype, frozenset(scope.used), plain.checks)
+    repeats = len(expr.meta.root_names()) > len(list(tree.find_all(exp.Column)))
+    compiled = Compiled(expr, plain.dtype, frozenset(scope.used), plain.checks, repeats=repeats)
     guarded = replace(compiled, leaves=tuple(scope.leaves), risks=tuple(scope.risks))
     widest = [INT64 if scope.typed(tree, leaf) == pl.Int64 else _WIDEST for leaf in scope.leaves]
     if not guarded.overflows(widest):  # whatever the numbers are, their types leave no room for an overflow

@@ -69,10 +69,13 @@ class Program:
         }
         columns = [variant.expr.alias(name) for name, variant in chosen.items()]
         checks = [(name, check) for name, variant in chosen.items() for check in variant.checks]
-        if not checks:
+        # Lazily, what expressions and checks have in common (the cast itself) is computed once; where there is nothing
+        # in common, planning for it costs more than a small batch.
+        if not checks and not any(c.repeats for c in self._outputs.values()):
             return Outcome(rows.with_columns(columns))
+        if not checks:
+            return Outcome(rows.lazy().with_columns(columns).collect())
         masks = [check.mask for _, check in checks]
-        # Lazily: what an output and its check have in common (the cast itself) is then computed once.
         done = rows.lazy().with_columns(*columns, pl.any_horizontal(masks).fill_null(False).alias(_BAD)).collect()
         bad = done.get_column(_BAD)
         done = done.drop(_BAD)

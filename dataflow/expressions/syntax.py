@@ -61,6 +61,7 @@ class ExpressionDialect(Dialect):
             # INT is 64 bits wide here; the names that say 32 need a token of their own.
             "INT32": TokenType.MEDIUMINT,
             "INT4": TokenType.MEDIUMINT,
+            **{name: TokenType[name] for name in ("UTINYINT", "USMALLINT", "UINT", "UBIGINT")},
         }
 
     Parser = ExpressionParser

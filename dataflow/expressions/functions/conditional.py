@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from functools import reduce
-
 import polars as pl
 
 from dataflow.expressions import logic, types
@@ -45,22 +43,18 @@ def exists(call: Call) -> Value:
 
 @function("greatest", "any", "any*")
 def greatest(call: Call) -> Value:
-    return _extreme(call, ">", "GREATEST")
+    values, dtype = _ordered(call, "GREATEST")
+    return Value(pl.max_horizontal(value.expr for value in values), dtype, checks_of(values))
 
 
 @function("least", "any", "any*")
 def least(call: Call) -> Value:
-    return _extreme(call, "<", "LEAST")
+    values, dtype = _ordered(call, "LEAST")
+    return Value(pl.min_horizontal(value.expr for value in values), dtype, checks_of(values))
 
 
-def _extreme(call: Call, symbol: str, name: str) -> Value:
-    """The greatest or least of the arguments that are not NULL."""
+def _ordered(call: Call, name: str) -> tuple[list[Value], pl.DataType]:
     values, dtype = logic.unified(call.scope, call.node, call.args, name)
     if isinstance(dtype, pl.List | pl.Struct | pl.Array):
         raise call.fail(f"{name} needs values that have an order, these are {types.name(dtype)}")
-
-    def better(a: Value, b: Value) -> Value:
-        wins = logic.compared(symbol, b, a).fill_null(False) | a.expr.is_null()
-        return Value(pl.when(wins).then(b.expr).otherwise(a.expr), dtype)
-
-    return Value(reduce(better, values).expr, dtype, checks_of(values))
+    return values, dtype

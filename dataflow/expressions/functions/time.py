@@ -90,7 +90,7 @@ def date_diff(call: Call) -> Value:
     return call.value(span.dt.total_microseconds() // sizes[unit], pl.Int64())
 
 
-@function("strptime to_date_time", "text", "text")
+@function("strptime", "text", "text")
 def strptime(call: Call) -> Value:
     parsed = _parsed(call)
     shape = call.constant(1, "a format")
