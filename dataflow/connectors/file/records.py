@@ -3,7 +3,7 @@
 Beside the output lies a hidden folder (`disk.control_folder`), in it for every pipeline, generation and lane:
 
     records/000000000017.json     the newest two commit records; creating the next one is the commit point
-    attempts/<attempt>/           what the living attempt stages, and the record it will commit
+    attempts/<attempt>/           what the living attempt stages, the record it will commit, and `alive`
     fenced/<attempt>/             the same of attempts that were overtaken; gone after the next commit
     data/<piece>                  committed and uncommitted bytes of a single file
 
@@ -11,8 +11,8 @@ A commit is an exclusive `link` of `attempts/<attempt>/record` to the name of it
 attempt can win an epoch, and one whose folder was moved to `fenced` has nothing left to link. Only then are staged
 files renamed to their final names; whoever opens the lane next finishes those renames first. Old records are pruned,
 so a link alone proves nothing to an attempt that slept long: it then looks whether newer records exist, and takes its
-own back. Nothing that a record might name is ever deleted: leftovers of overtaken attempts go after the next commit,
-because then they can no longer win.
+own back. Nothing that a record might name is ever deleted: leftovers of overtaken attempts go when their process is
+seen to be dead (a lock on `alive` ends with it), else after the next commit, because then they can no longer win.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from dataflow.connectors.file.disk import REFUSALS, make_folder, sync_folder, write_durably
+from dataflow.connectors.file.disk import REFUSALS, lock, make_folder, sync_folder, write_durably
 from dataflow.domain.flow import Counters, Lane, Position, Receipt
 from dataflow.errors import Corrupt, Fenced
 
@@ -108,6 +108,7 @@ class LaneLog:
     last: Record | None = None
     in_doubt: bool = False
     _overtaken: list[Path] = field(default_factory=list)
+    _alive: int = -1
 
     @property
     def root(self) -> Path:
@@ -139,10 +140,15 @@ class LaneLog:
             self._overtaken += (root / "fenced").iterdir()
         for area in ("out", "dead"):
             make_folder(self.staging(area))
+        self._alive = os.open(self.staging("out") / "alive", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+        lock(self._alive)
         self.last = self._newest()
         if self.last:
             self._publish(self.last)
             self._prune(self.last.epoch)
+        for folder in [folder for folder in self._overtaken if _is_dead(folder)]:
+            shutil.rmtree(folder, ignore_errors=True)
+            self._overtaken.remove(folder)
         return self.last
 
     def commit(self, record: Record) -> None:
@@ -187,7 +193,10 @@ class LaneLog:
         return self.last
 
     def close(self) -> None:
-        """Leave. What was staged and not committed goes, unless its commit is in doubt."""
+        """Leave. What was staged and not committed goes, unless its commit is in doubt. Repeatable."""
+        if self._alive >= 0:
+            os.close(self._alive)
+            self._alive = -1
         if not self.in_doubt:
             for area in ("out", "dead"):
                 shutil.rmtree(self.staging(area), ignore_errors=True)
@@ -250,6 +259,18 @@ def _epochs(folder: Path) -> set[int]:
         return {int(name[:-5]) for name in os.listdir(folder) if name.endswith(".json")}  # noqa: PTH208
     except FileNotFoundError:
         return set()
+
+
+def _is_dead(folder: Path) -> bool:
+    """Whether the attempt that had this folder has ended. The folder was moved, so it cannot begin again."""
+    try:
+        fd = os.open(folder / "alive", os.O_RDWR | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return False
+    try:
+        return lock(fd)
+    finally:
+        os.close(fd)
 
 
 def _move(source: Path, target: Path) -> bool:

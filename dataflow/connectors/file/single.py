@@ -15,6 +15,8 @@ from dataflow.connectors.file.writer import FileLaneWriter
 from dataflow.domain.flow import Receipt
 from dataflow.errors import Corrupt, Fenced
 
+_NEW = ".new"
+
 
 class SingleWriter(FileLaneWriter):
     """Appends to the last piece of the file, or begins a new one where a living attempt may hold the last.
@@ -40,6 +42,7 @@ class SingleWriter(FileLaneWriter):
         self._encoder = make_encoder(self._schema, self._config, last.encoder if last else None)
         self._pieces = last.pieces if last else ()
         make_folder(self._data)
+        remove_strays(self._data, self._pieces, dead_only=True)
         if self._pieces and not (last and last.sealed):
             name, length = self._pieces[-1]
             fd = os.open(self._data / name, os.O_RDWR | os.O_CLOEXEC)
@@ -65,12 +68,15 @@ class SingleWriter(FileLaneWriter):
                 left = left[done:]
 
     def _begin_piece(self) -> None:
+        path = self._data / self._log.attempt
+        draft = path.with_suffix(_NEW)
         try:
-            self._fd = os.open(self._data / self._log.attempt, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
+            self._fd = os.open(draft, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
+            lock(self._fd)  # before it has its name: a piece without a lock is taken for that of a dead attempt
+            draft.rename(path)
+            sync_folder(self._data)
         except FileNotFoundError as error:
             raise Fenced(f"{self._log.lane.name}: the generation was replaced") from error
-        lock(self._fd)
-        sync_folder(self._data)
         self._piece, self._length, self._committed_length = self._log.attempt, 0, 0
 
     def _write(self, rows: pl.DataFrame) -> None:
@@ -115,12 +121,27 @@ class SingleWriter(FileLaneWriter):
         self._fd = -1
 
 
-def remove_strays(data: Path, pieces: tuple[tuple[str, int], ...]) -> None:
-    """Delete pieces that no record names; to be called right after a commit, which their attempts have lost."""
+def remove_strays(data: Path, pieces: tuple[tuple[str, int], ...], *, dead_only: bool = False) -> None:
+    """Delete pieces that no record names: right after a commit, which their attempts have lost, all of them; at other
+    times only those whose writers are seen to be dead."""
     named = {name for name, _ in pieces}
     for path in data.iterdir():
-        if path.name not in named:
-            path.unlink(missing_ok=True)
+        if path.name in named or (dead_only and not _is_dead(path)):
+            continue
+        path.unlink(missing_ok=True)
+
+
+def _is_dead(piece: Path) -> bool:
+    if piece.suffix == _NEW:
+        return False
+    try:
+        fd = os.open(piece, os.O_RDWR | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return True
+    try:
+        return lock(fd)
+    finally:
+        os.close(fd)
 
 
 def assemble(root: Path, record: Record, encoder: Encoder, target: Path) -> int:

@@ -56,7 +56,11 @@ class FileLaneWriter(ABC):
         self._failed = False
 
     def _begin(self) -> None:
-        self._resume(self._log.open())
+        try:
+            self._resume(self._log.open())
+        except BaseException:
+            self._end()
+            raise
 
     def _commit(self, receipt: Receipt) -> None:
         if receipt.epoch != self._log.epoch + 1:

@@ -140,6 +140,27 @@ async def test_a_forgotten_epoch_is_not_taken_again(tmp_path: Path) -> None:
     assert numbers(tmp_path / "out") == list(range(8))
 
 
+async def test_of_two_living_attempts_one_wins_an_epoch(tmp_path: Path) -> None:
+    """As when both opened at the same moment and neither saw the other's folder."""
+    sink = sink_at(tmp_path, "out", format="jsonl")
+    await sink.prepare(SCHEMA, [LANE])
+    one, two = (LaneLog(sink._places(), LANE) for _ in range(2))
+    one.open()
+    two.open()
+    one.staging("out").mkdir()
+    one.commit(Record(epoch=1, receipt=receipt_of(LANE, 1, 11)))
+    with pytest.raises(Fenced, match="taken"):
+        two.commit(Record(epoch=1, receipt=receipt_of(LANE, 1, 22)))
+    one.commit(Record(epoch=2, receipt=receipt_of(LANE, 2, 33)))
+    one.seal()
+    with pytest.raises(Fenced):
+        one.commit(Record(epoch=4, receipt=receipt_of(LANE, 4, 44)))
+    one.close()
+    two.close()
+    async with sink.open(LANE, SCHEMA) as writer:
+        assert await writer.last_receipt() == receipt_of(LANE, 2, 33)
+
+
 async def test_opening_finishes_a_publication(tmp_path: Path) -> None:
     """As a crash right after the commit point leaves it: the record is there, the part is still staged."""
     sink = sink_at(tmp_path, "out", format="jsonl")

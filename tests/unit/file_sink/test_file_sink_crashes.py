@@ -112,7 +112,8 @@ def test_a_crash_before_any_file_operation_changes_nothing(quick: Path, saboteur
     assert operation > 30
 
 
-CHILD = """
+CHILDREN = {
+    "commit": """
 import asyncio, sys
 from pathlib import Path
 sys.path.insert(0, sys.argv[1])
@@ -125,13 +126,29 @@ async def main():
             await next_epoch(writer, lane, 50, dead=1)
             print((await writer.last_receipt()).epoch, flush=True)
 asyncio.run(main())
-"""
+""",
+    "write": """
+import asyncio, sys
+from pathlib import Path
+sys.path.insert(0, sys.argv[1])
+from file_sink_runs import SCHEMA, frame, lane_of, next_epoch, sink_at
+async def main():
+    lane, sink = lane_of(), sink_at(Path(sys.argv[2]), sys.argv[3], format="jsonl")
+    await sink.prepare(SCHEMA, [lane])
+    async with sink.open(lane, SCHEMA) as writer:
+        await next_epoch(writer, lane, 10)
+        await writer.write(frame(range(100_000)))
+        print("written", flush=True)
+        await asyncio.sleep(3600)
+asyncio.run(main())
+""",
+}
 
 
 @contextmanager
-def child(base: Path, path: str) -> Iterator[subprocess.Popen[str]]:
-    """A process that commits epochs of 50 rows and one dead letter until it is ended."""
-    command = [sys.executable, "-c", CHILD, str(Path(__file__).parent), str(base), path]
+def child(base: Path, path: str, what: str = "commit") -> Iterator[subprocess.Popen[str]]:
+    """A process that commits epochs of 50 rows and one dead letter until it is ended, or writes and then waits."""
+    command = [sys.executable, "-c", CHILDREN[what], str(Path(__file__).parent), str(base), path]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         try:
             yield process
@@ -168,11 +185,36 @@ async def test_sigkill_at_any_moment(tmp_path: Path, path: str) -> None:
         with child(tmp_path, path) as process:
             assert process.stdout is not None
             for _ in range(chance.randrange(1, 9)):
-                assert process.stdout.readline()
+                assert process.stdout.readline(), process.communicate()
             for _ in range(chance.randrange(3000)):  # some way into the next epoch, however fast the machine is
                 os.getppid()
             process.kill()
     assert await finished(tmp_path, path) >= 3
+
+
+@pytest.mark.parametrize("path", ["out", "out.jsonl"])
+async def test_what_a_killed_process_had_staged_is_freed_at_once(tmp_path: Path, path: str) -> None:
+    """Else a disk that holds one epoch and a half could never be written to again."""
+    with child(tmp_path, path, "write") as process:
+        assert process.stdout is not None and process.stdout.readline(), process.communicate()
+        process.kill()
+    sink = sink_at(tmp_path, path, format="jsonl")
+    hidden = tmp_path / f".{path}.dataflow"
+    assert any(file.stat().st_size > 10_000 for file in hidden.rglob("*") if file.is_file())
+    async with sink.open(LANE, SCHEMA) as writer:
+        assert not any(file.stat().st_size > 10_000 for file in hidden.rglob("*") if file.is_file())
+        await next_epoch(writer, LANE, 10)
+    await sink.complete([LANE])
+    assert found(tmp_path, path)[0] == list(range(20))
+
+
+@pytest.mark.parametrize("path", ["out", "out.jsonl"])
+async def test_completion_shows_nothing_that_a_killed_process_had_not_committed(tmp_path: Path, path: str) -> None:
+    with child(tmp_path, path, "write") as process:
+        assert process.stdout is not None and process.stdout.readline(), process.communicate()
+        process.kill()
+    await sink_at(tmp_path, path, format="jsonl").complete([LANE])
+    assert found(tmp_path, path)[0] == list(range(10))
 
 
 async def test_a_process_that_was_stopped_wakes_up_fenced(tmp_path: Path) -> None:
