@@ -84,6 +84,8 @@ def test_numbers_that_do_not_fit_are_errors() -> None:
         ("a + b", BIG, 1),
         ("a - b", -BIG, 2),
         ("a * b", 2**32, 2**31),
+        ("a * b", -(2**40), 2**40),
+        ("a * b", 2**40, -(2**40)),
         ("-a", -BIG - 1, 0),
         ("abs(a)", -BIG - 1, 0),
         ("a // b", -BIG - 1, -1),
