@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from dataflow.domain.record import EventRecord, canonical, verify
 from dataflow.domain.state import GENESIS
 from dataflow.errors import Corrupt
-from dataflow.journal.base import Journal
+from dataflow.journal.base import Entry, Journal
 
 EXPORTED_AT_ONCE = 500
 
@@ -48,17 +48,30 @@ async def audit_verify(journal: Journal, stream: str) -> Broken | None:
 
 
 async def audit_verify_all(journal: Journal) -> list[Broken]:
-    """The first broken place of every stream that has one, and whether whole streams are missing (then the stream is
-    empty and the sequence is how many events are gone). Nothing may be appended meanwhile."""
-    found, noted = [], 0
-    for stream in await journal.streams():
-        head = await journal.head(stream)
-        noted += head.sequence if head else 0
-        found.append(await audit_verify(journal, stream))
+    """The first broken place of every stream that has one, and of the reading order over all streams. Where the end of
+    that is gone, the stream is empty and the sequence is the first missing position. Nothing may be appended
+    meanwhile."""
+    found = [await audit_verify(journal, stream) for stream in await journal.streams()]
     broken = [one for one in found if one is not None]
-    if (end := await journal.end()) != noted:
-        broken.append(Broken("", abs(end - noted), f"the streams are noted to hold {noted} events, the journal {end}"))
-    return broken
+    out_of_order = await _reading_order(journal)
+    return [*broken, out_of_order] if out_of_order and out_of_order not in broken else broken
+
+
+async def _reading_order(journal: Journal) -> Broken | None:
+    position = 0
+    reached: dict[str, int] = {}
+    try:
+        async for entry in _everything(journal):
+            record = entry.record
+            if entry.position != position + 1:
+                return Broken(record.stream, record.sequence, f"nothing is left at position {position + 1} before it")
+            if record.sequence != reached.get(record.stream, 0) + 1:
+                return Broken(record.stream, record.sequence, f"it has position {position + 1}, which is not its own")
+            position, reached[record.stream] = entry.position, record.sequence
+    except Corrupt:
+        return None  # named as the first broken place of its stream
+    end = await journal.end()
+    return None if position == end else Broken("", position + 1, f"events up to position {end} are noted")
 
 
 def _fault(record: EventRecord, stream: str, sequence: int, previous_hash: str) -> str:
@@ -91,7 +104,8 @@ async def export_jsonl(journal: Journal, write: Callable[[bytes], object], strea
     A line is the event's canonical JSON (`dataflow.domain.record`) with `hash` among its keys, so the hash can be
     recomputed from the line alone: take the key `hash` out, write it canonically again, SHA-256."""
     count = 0
-    async for record in journal.read(stream) if stream is not None else _everything(journal):
+    records = journal.read(stream) if stream is not None else (entry.record async for entry in _everything(journal))
+    async for record in records:
         write(jsonl(record))
         count += 1
     return count
@@ -103,9 +117,9 @@ def jsonl(record: EventRecord) -> bytes:
     return json.dumps(document, sort_keys=True, separators=(",", ":"), ensure_ascii=True).encode() + b"\n"
 
 
-async def _everything(journal: Journal) -> AsyncIterator[EventRecord]:
+async def _everything(journal: Journal) -> AsyncIterator[Entry]:
     position = 0
     while entries := await journal.tail(position, EXPORTED_AT_ONCE):
         for entry in entries:
-            yield entry.record
+            yield entry
         position = entries[-1].position

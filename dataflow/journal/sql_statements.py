@@ -200,8 +200,8 @@ def _row(record: EventRecord, position: int) -> dict[str, Any]:
         "actor": record.actor,
         "correlation_id": record.correlation_id,
         "causation_id": record.causation_id,
-        "tags": json.dumps(record.tags, separators=(",", ":")),
-        "payload": json.dumps(record.payload, separators=(",", ":"), allow_nan=False),
+        "tags": _encode(record.tags),
+        "payload": _encode(record.payload),
         "previous_hash": record.previous_hash,
         "hash": record.hash,
     }
@@ -211,12 +211,13 @@ def _entries(connection: Connection, statement: Select[Any], parameters: Mapping
     return [_entry(row) for row in connection.execute(statement, parameters).mappings()]
 
 
-def _refuse_constant(name: str) -> None:
-    raise ValueError(f"{name} is not JSON")
-
-
 def _entry(row: RowMapping) -> Entry:
+    """The row as it was written, to the byte: `Corrupt` for a text that merely means the same (`1E5` for `1e5`, other
+    last digits of the same double), so that no changed byte goes unnoticed by the hash, which is taken of values."""
     try:
+        for column in _TEXTS:
+            if type(row[column]) is not str:
+                raise TypeError(f"{column} is no text")
         record = EventRecord(
             id=row["id"],
             stream=row["stream"],
@@ -228,11 +229,33 @@ def _entry(row: RowMapping) -> Entry:
             correlation_id=row["correlation_id"],
             causation_id=row["causation_id"],
             tags=tuple(json.loads(row["tags"])),
-            payload=json.loads(row["payload"], parse_constant=_refuse_constant),
+            payload=json.loads(row["payload"]),
             previous_hash=row["previous_hash"],
             hash=row["hash"],
         )
-    except (TypeError, ValueError) as error:
+        if (time_text(record.time), _encode(record.tags), _encode(record.payload)) != (
+            row["time"],
+            row["tags"],
+            row["payload"],
+        ):
+            raise ValueError("it is not written as the journal writes it")
+    except (TypeError, ValueError, OverflowError) as error:
         where = f"{row['stream']}/{row['sequence']}"
         raise Corrupt(f"the stored event cannot be read: {error}", where=where) from error
     return Entry(row["position"], record)
+
+
+_TEXTS = (
+    "stream",
+    "id",
+    "type",
+    "time",
+    "actor",
+    "correlation_id",
+    "causation_id",
+    "tags",
+    "payload",
+    "previous_hash",
+    "hash",
+)
+_encode = json.JSONEncoder(separators=(",", ":"), allow_nan=False).encode

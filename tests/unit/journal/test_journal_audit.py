@@ -101,14 +101,52 @@ async def test_tampering_is_found_at_its_place(tampered, statements, place):
         assert await audit_verify(journal, "t") is None
 
 
-async def test_a_stream_that_was_removed_without_trace_is_missed(tampered):
-    gone = ("DELETE FROM journal_events WHERE stream = 's'", "DELETE FROM journal_streams WHERE stream = 's'")
-    async with tampered(*gone) as journal:
+@pytest.mark.parametrize(
+    ("statements", "place"),
+    [
+        (["DELETE FROM journal_events WHERE stream = 's'", "DELETE FROM journal_streams WHERE stream = 's'"], ("t", 1)),
+        (["DELETE FROM journal_events WHERE stream = 't'", "DELETE FROM journal_streams WHERE stream = 't'"], ("", 9)),
+        (["UPDATE journal_events SET position = 99 WHERE position = 12"], ("t", 5)),
+        (
+            [
+                "UPDATE journal_events SET position = 99 WHERE position = 12",
+                "UPDATE journal_events SET position = 12 WHERE position = 13",
+                "UPDATE journal_events SET position = 13 WHERE position = 99",
+            ],
+            ("t", 5),
+        ),
+        (["UPDATE journal_order SET position = 17"], ("", 17)),
+    ],
+)
+async def test_holes_in_the_reading_order_are_found(tampered, statements, place):
+    """Where every stream that is still known is whole."""
+    async with tampered(*statements) as journal:
         assert await audit_verify(journal, "s") is None
-        assert [(b.stream, b.sequence) for b in await audit_verify_all(journal)] == [("", 8)]
+        assert await audit_verify(journal, "t") is None
+        assert [(b.stream, b.sequence) for b in await audit_verify_all(journal)] == [place]
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@pytest.mark.parametrize(
+    ("column", "written", "same"),
+    [
+        ("payload", '{"reason":"\\u00e9"}', '{"reason":"\\u00E9"}'),
+        ("payload", '{"n":1e+22}', '{"n":1E+22}'),
+        ("payload", '{"n":0.30000000000000004}', '{"n":0.30000000000000005}'),
+        ("payload", '{"n":1}', '{"n": 1}'),
+        ("tags", '["a","b"]', '["a", "b"]'),
+        ("time", "2026-01-31T23:59:58.123456Z", "2026-01-31 23:59:58.123456Z"),
+        ("actor", "someone", b"someone"),
+    ],
+)
+async def test_bytes_that_mean_the_same_are_found_all_the_same(tampered, column, written, same):
+    change = f"UPDATE journal_events SET {column} = ? WHERE position = 1"
+    async with tampered((change, (written,))) as journal:
+        assert [r async for r in journal.read("s", limit=1)]
+    async with tampered((change, (same,))) as journal:
+        assert "cannot be read" in (await audit_verify(journal, "s")).reason
+
+
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(position=st.integers(1, 8), column=st.sampled_from(COLUMNS), index=st.integers(0, 200), bit=st.integers(0, 6))
 async def test_one_flipped_bit_in_any_field_is_found(tampered, position, column, index, bit):
     def flip(value):
@@ -125,17 +163,9 @@ async def test_one_flipped_bit_in_any_field_is_found(tampered, position, column,
         (value,) = connection.execute(f"SELECT {column} FROM journal_events WHERE position = ?", (position,)).fetchone()
         flipped = flip(value)
         connection.execute(f"UPDATE journal_events SET {column} = ? WHERE position = ?", (flipped, position))
-    same = column in ("tags", "payload") and _json(flipped) == json.loads(value)  # white space became other white space
     async with journal:
         broken = await audit_verify(journal, "s")
-        assert same or (broken and broken.sequence == position)
-
-
-def _json(text):
-    try:
-        return json.loads(text)
-    except ValueError:
-        return object()
+        assert broken and broken.sequence == position
 
 
 async def test_export_is_checkable_on_its_own(tampered):
