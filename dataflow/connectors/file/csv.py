@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import polars as pl
 
 from dataflow.connectors.file import marks
-from dataflow.connectors.file.csv_records import Dialect, Record, records
+from dataflow.connectors.file.csv_records import Dialect, Record, records, regular
 from dataflow.connectors.file.pieces import Exact, RecordParser
 from dataflow.connectors.file.rejects import Refusal
 from dataflow.errors import Corrupt
@@ -81,6 +81,7 @@ class CsvParser(RecordParser):
         )
         self._temporal = [name for name in layout.wanted if is_temporal(layout.fields[name])]
         self._last = list(layout.fields)[-1]
+        self._shape = regular(dialect, max(1, self._wide))
         self._closers = dialect.quote + dialect.delimiter + dialect.end + b"\r"
 
     def cut(self, data: bytes, start: int, stop: int) -> int:
@@ -200,11 +201,12 @@ class CsvParser(RecordParser):
         good: list[Record] = []
         refused: list[Refusal] = []
         end, lines, skipping = start, 0, False
-        for record in records(data, start, stop, line, self._dialect, final=final):
+        sound = marks.is_utf8(data)
+        for record in records(data, start, stop, line, self._dialect, final=final, shape=self._shape):
             end, lines, skipping = record.end, lines + record.lines, record.skipping
-            if self._wide > 1 and record.fields == [None] and not record.error:
+            if self._wide > 1 and record.fields == [None]:
                 continue  # a blank line
-            problem = record.error or self._problem(record, data)
+            problem = record.error or self._problem(record, data, sound=sound)
             if problem:
                 refused.append(problem)
             else:
@@ -212,13 +214,13 @@ class CsvParser(RecordParser):
         rows, bad = self._values(good, data)
         return Exact(rows, sorted(refused + bad, key=lambda refusal: refusal.line), end, lines, skipping)
 
-    def _problem(self, record: Record, data: bytes) -> Refusal | None:
-        count = len(record.fields)
+    def _problem(self, record: Record, data: bytes, *, sound: bool) -> Refusal | None:
+        count = self._wide if record.regular else len(record.fields)
         if count < self._wide and not self._pad:
             code, message = "TOO_FEW_FIELDS", f"{count} fields where {self._wide} are expected"
         elif count > self._wide:
             code, message = "TOO_MANY_FIELDS", f"{count} fields where {self._wide} are expected"
-        elif not marks.is_utf8(self._text(record, data)):
+        elif not sound and not marks.is_utf8(self._text(record, data)):
             code, message = "BAD_ENCODING", "the record holds bytes that are not text in the encoding configured"
         else:
             return None
@@ -231,7 +233,7 @@ class CsvParser(RecordParser):
         """The rows of records that are well formed, but for those with a value that is not of its column's type."""
         if not good:
             return self._schema.to_frame(), []
-        text = b"".join(self._quoted(record) for record in good) if self._dialect.quote else self._plainly(good, data)
+        text = b"".join(self._unmistakable(record, data) for record in good)
         rows = self._typed(text)
         if rows is not None and (done := self._finished(rows)) is not None:
             return done, []
@@ -259,15 +261,11 @@ class CsvParser(RecordParser):
         )
         return Refusal("BAD_VALUE", said, record.line, self._text(record, data))
 
-    def _quoted(self, record: Record) -> bytes:
-        """The record as Polars cannot mistake it."""
-        quote, double = self._dialect.quote, self._dialect.quote * 2
-        fields = [b"" if value is None else quote + value.replace(quote, double) + quote for value in record.fields]
-        fields += [b""] * (self._wide - len(fields))
-        return self._dialect.delimiter.join(fields) + self.line_end
-
-    def _plainly(self, good: list[Record], data: bytes) -> bytes:
-        missing = [self._dialect.delimiter * (self._wide - len(record.fields)) for record in good]
-        return b"".join(
-            self._text(record, data) + more + self.line_end for record, more in zip(good, missing, strict=True)
-        )
+    def _unmistakable(self, record: Record, data: bytes) -> bytes:
+        """The record as Polars cannot mistake it: each field quoted, unless there is nothing to mistake."""
+        quote, text = self._dialect.quote, self._text(record, data)
+        missing = 0 if record.regular else self._wide - len(record.fields)
+        if record.regular or not quote or (quote not in text and b"\r" not in text):
+            return text + self._dialect.delimiter * missing + self.line_end
+        fields = [b"" if value is None else quote + value.replace(quote, quote * 2) + quote for value in record.fields]
+        return self._dialect.delimiter.join(fields + [b""] * missing) + self.line_end

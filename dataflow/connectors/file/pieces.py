@@ -21,7 +21,7 @@ from dataflow.connectors.file.streams import BOM, Stream
 from dataflow.connectors.file.worklist import unreadable
 from dataflow.errors import Corrupt
 
-SMALLEST = 32 * 1024  # a part no larger than this takes the exact way
+SMALLEST = 128 * 1024  # a part no larger than this takes the exact way
 
 
 @dataclass(slots=True)
