@@ -51,7 +51,14 @@ async def platform(
             await register_attributes(temporal, address.namespace)
         if worker:
             await stack.enter_async_context(
-                make_worker(temporal, journal, task_queue=settings.task_queue, home=settings.home)
+                make_worker(
+                    temporal,
+                    journal,
+                    task_queue=settings.task_queue,
+                    home=settings.home,
+                    activities=settings.worker_segments,
+                    cached=settings.worker_cache,
+                )
             )
         tuning = Tuning(
             heartbeat_timeout=settings.heartbeat_timeout,

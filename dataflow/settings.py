@@ -64,6 +64,8 @@ class Settings(BaseSettings):
     )
     segment_min: Seconds = Field(10.0, gt=0, le=3600, description="Length of a pipeline's first segments.")
     segment_max: Seconds = Field(60.0, gt=0, le=3600, description="Length of segments in a steady stream.")
+    worker_segments: int = Field(100, ge=1, le=10_000, description="Segments that one worker runs at once.")
+    worker_cache: int = Field(1000, ge=0, description="Idle pipelines that one worker keeps in memory.")
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least severe level logged.")
     log_json: bool = Field(False, description="Log lines as JSON objects.")
 

@@ -19,10 +19,13 @@ WORKFLOWS = [PipelineWorkflow]
 """Every workflow a worker runs; old histories are replayed against them in the tests."""
 
 
-def make_worker(client: Client, journal: Journal, *, task_queue: str, home: Path, activities: int = 100) -> Worker:
+def make_worker(
+    client: Client, journal: Journal, *, task_queue: str, home: Path, activities: int = 100, cached: int = 1000
+) -> Worker:
     """A worker for everything. Entering it starts polling; leaving drains: segments end at their next epoch boundary.
 
-    `activities` bounds how many segments run at once in this process."""
+    `activities` bounds how many segments run at once in this process, `cached` how many idle pipelines it keeps in
+    memory: the others are woken from their history by the next command."""
     plan, move, append = PlanActivities(home), MoveActivities(home), JournalActivities(journal)
     return Worker(
         client,
@@ -32,6 +35,7 @@ def make_worker(client: Client, journal: Journal, *, task_queue: str, home: Path
         # Left out, the SDK compiles and hashes every loaded module: five seconds before the first poll.
         build_id=version("dataflow"),
         max_concurrent_activities=activities,
+        max_cached_workflows=cached,
         # Cancellation arrives with the answer to a heartbeat: let each one through.
         max_heartbeat_throttle_interval=timedelta(seconds=1),
         default_heartbeat_throttle_interval=timedelta(seconds=1),

@@ -41,6 +41,7 @@ with workflow.unsafe.imports_passed_through():
     from workflows.names import PIPELINE, Carried
 
 _OWN = Origin(actor="pipeline")
+_SOMEBODY = Origin(actor="temporal")  # an update sent by hand, without saying who
 _STATE: TypeAdapter[PipelineState] = TypeAdapter(PipelineState)
 
 
@@ -90,101 +91,101 @@ class PipelineWorkflow:
     # Commands. Every validator runs `decide`: a command that does not fit leaves no history.
 
     @workflow.update
-    async def create(self, spec: Mapping[str, Any], origin: Origin) -> PipelineState:
+    async def create(self, spec: Mapping[str, Any], origin: Origin = _SOMEBODY) -> PipelineState:
         return await self._command(do.CreatePipeline(spec=spec), origin)
 
     @create.validator
-    def _check_create(self, spec: Mapping[str, Any], origin: Origin) -> None:
+    def _check_create(self, spec: Mapping[str, Any], origin: Origin = _SOMEBODY) -> None:
         self._check(do.CreatePipeline(spec=spec))
 
     @workflow.update
-    async def start(self, origin: Origin) -> PipelineState:
+    async def start(self, origin: Origin = _SOMEBODY) -> PipelineState:
         return await self._command(do.StartPipeline(), origin)
 
     @start.validator
-    def _check_start(self, origin: Origin) -> None:
+    def _check_start(self, origin: Origin = _SOMEBODY) -> None:
         self._check(do.StartPipeline())
 
     @workflow.update
-    async def stop(self, reason: str, origin: Origin) -> PipelineState:
+    async def stop(self, reason: str = "", origin: Origin = _SOMEBODY) -> PipelineState:
         async with self._at_rest():
             return await self._command(do.StopPipeline(reason=reason), origin)
 
     @stop.validator
-    def _check_stop(self, reason: str, origin: Origin) -> None:
+    def _check_stop(self, reason: str = "", origin: Origin = _SOMEBODY) -> None:
         self._check(do.StopPipeline(reason=reason))
 
     @workflow.update
-    async def pause(self, reason: str, origin: Origin) -> PipelineState:
+    async def pause(self, reason: str = "", origin: Origin = _SOMEBODY) -> PipelineState:
         async with self._at_rest():
             return await self._command(do.PausePipeline(reason=reason), origin)
 
     @pause.validator
-    def _check_pause(self, reason: str, origin: Origin) -> None:
+    def _check_pause(self, reason: str = "", origin: Origin = _SOMEBODY) -> None:
         self._check(do.PausePipeline(reason=reason))
 
     @workflow.update
-    async def resume(self, origin: Origin) -> PipelineState:
+    async def resume(self, origin: Origin = _SOMEBODY) -> PipelineState:
         return await self._command(do.ResumePipeline(), origin)
 
     @resume.validator
-    def _check_resume(self, origin: Origin) -> None:
+    def _check_resume(self, origin: Origin = _SOMEBODY) -> None:
         self._check(do.ResumePipeline())
 
     @workflow.update
-    async def reset(self, from_start: bool, origin: Origin) -> PipelineState:
+    async def reset(self, from_start: bool = False, origin: Origin = _SOMEBODY) -> PipelineState:
         return await self._command(do.ResetPipeline(from_start=from_start), origin)
 
     @reset.validator
-    def _check_reset(self, from_start: bool, origin: Origin) -> None:
+    def _check_reset(self, from_start: bool = False, origin: Origin = _SOMEBODY) -> None:
         self._check(do.ResetPipeline(from_start=from_start))
 
     @workflow.update
-    async def update_config(self, command: do.UpdateConfig, origin: Origin) -> PipelineState:
+    async def update_config(self, command: do.UpdateConfig, origin: Origin = _SOMEBODY) -> PipelineState:
         return await self._command(command, origin)
 
     @update_config.validator
-    def _check_update_config(self, command: do.UpdateConfig, origin: Origin) -> None:
+    def _check_update_config(self, command: do.UpdateConfig, origin: Origin = _SOMEBODY) -> None:
         self._check(command)
 
     @workflow.update
-    async def ingest(self, command: do.IngestBatch, origin: Origin) -> PipelineState:
+    async def ingest(self, command: do.IngestBatch, origin: Origin = _SOMEBODY) -> PipelineState:
         return await self._command(command, origin)
 
     @ingest.validator
-    def _check_ingest(self, command: do.IngestBatch, origin: Origin) -> None:
+    def _check_ingest(self, command: do.IngestBatch, origin: Origin = _SOMEBODY) -> None:
         self._check(command)
 
     @workflow.update
-    async def update_checkpoint(self, checkpoint: Checkpoint, origin: Origin) -> PipelineState:
+    async def update_checkpoint(self, checkpoint: Checkpoint, origin: Origin = _SOMEBODY) -> PipelineState:
         return await self._command(do.UpdateCheckpoint(checkpoint=checkpoint), origin)
 
     @update_checkpoint.validator
-    def _check_update_checkpoint(self, checkpoint: Checkpoint, origin: Origin) -> None:
+    def _check_update_checkpoint(self, checkpoint: Checkpoint, origin: Origin = _SOMEBODY) -> None:
         self._check(do.UpdateCheckpoint(checkpoint=checkpoint))
 
     @workflow.update
-    async def report_metrics(self, metrics: Mapping[str, float], origin: Origin) -> PipelineState:
+    async def report_metrics(self, metrics: Mapping[str, float], origin: Origin = _SOMEBODY) -> PipelineState:
         return await self._command(do.ReportMetrics(metrics=metrics), origin)
 
     @report_metrics.validator
-    def _check_report_metrics(self, metrics: Mapping[str, float], origin: Origin) -> None:
+    def _check_report_metrics(self, metrics: Mapping[str, float], origin: Origin = _SOMEBODY) -> None:
         self._check(do.ReportMetrics(metrics=metrics))
 
     @workflow.update
-    async def report_failure(self, error: PipelineError, origin: Origin) -> PipelineState:
+    async def report_failure(self, error: PipelineError, origin: Origin = _SOMEBODY) -> PipelineState:
         return await self._command(do.ReportFailure(error=error, jitter=self._jitter()), origin)
 
     @report_failure.validator
-    def _check_report_failure(self, error: PipelineError, origin: Origin) -> None:
+    def _check_report_failure(self, error: PipelineError, origin: Origin = _SOMEBODY) -> None:
         self._check(do.ReportFailure(error=error, jitter=0.0))
 
     @workflow.update
-    async def delete(self, origin: Origin) -> PipelineState:
+    async def delete(self, origin: Origin = _SOMEBODY) -> PipelineState:
         return await self._command(do.DeletePipeline(), origin)
 
     @delete.validator
-    def _check_delete(self, origin: Origin) -> None:
+    def _check_delete(self, origin: Origin = _SOMEBODY) -> None:
         self._check(do.DeletePipeline())
 
     # The aggregate

@@ -256,3 +256,28 @@ async def test_a_forgotten_workflow_is_restored_from_the_journal(world: Any, fau
     await client.start(world.name)
     await world.reach(Status.COMPLETED)
     assert world.numbers == list(range(1000))
+
+
+async def test_an_idle_pipeline_is_woken_by_a_command(new_world: Any) -> None:
+    world = await new_world(worker_cache=0)  # nothing stays in memory between two tasks
+    client = world.platform.client
+    await client.create(world.spec())
+    assert (await world.state()).status is Status.CONFIGURED
+    await client.start(world.name)
+    await world.reach(Status.COMPLETED)
+    assert world.numbers == list(range(1000))
+
+
+async def test_commands_can_be_sent_by_hand(world: Any, faults: Any) -> None:
+    faults.slow = 0.01
+    client = world.platform.client
+    await client.create(world.spec("faulty"))
+    handle = client.temporal.get_workflow_handle(workflow_id(world.name))
+    await handle.execute_update("start")
+    await handle.execute_update("pause", "by hand")
+    assert (await handle.query("state"))["pause_reason"] == "by hand"
+    assert (await handle.query("checkpoint"))["offset"] == (await handle.query("metrics"))["records_processed"]
+    last = await world.platform.journal.last(world.name)
+    assert last.actor == "temporal"
+    beats = [entry.actor async for entry in world.platform.journal.read(world.name)]
+    assert beats[0] == "tester"
