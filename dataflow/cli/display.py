@@ -90,11 +90,12 @@ class LiveDisplay:
 
     def __init__(self, console: Console) -> None:
         from rich.live import Live
+        from rich.spinner import Spinner
 
         self._console = console
         self._rate = Rate()
-        self._begun = time.monotonic()
-        self._live = Live(console=console, auto_refresh=False, transient=True)
+        self._begun: float | None = None
+        self._live = Live(Spinner("dots", "starting"), console=console, refresh_per_second=8, transient=True)
 
     def __enter__(self) -> Self:
         self._live.start()
@@ -109,8 +110,9 @@ class LiveDisplay:
         self._console.print(text, highlight=False, markup=False)
 
     def update(self, progress: Progress) -> None:
+        self._begun = self._begun or time.monotonic()
         rate = self._rate(progress.counters.read)
-        self._live.update(live_line(progress, rate, time.monotonic() - self._begun), refresh=True)
+        self._live.update(live_line(progress, rate, time.monotonic() - self._begun))
 
 
 def live_line(progress: Progress, rate: float, seconds: float) -> RenderableType:
@@ -133,6 +135,8 @@ def live_line(progress: Progress, rate: float, seconds: float) -> RenderableType
 def told(progress: Progress) -> str:
     """The figures of a pipeline: `63 %, 1,234 of 2,000 rows, 12 epochs, 3 dead letters`."""
     counters, state = progress.counters, progress.state
+    if not counters.read and not progress.epochs and not state.retry_count and state.status == "running":
+        return "no rows yet"
     percent = f"{progress.fraction:.0%}, " if progress.fraction is not None else ""
     rows = f"{counters.read:,}" + (f" of {progress.total_rows:,}" if progress.total_rows else "") + " rows"
     parts = [f"{percent}{rows}", count(progress.epochs, "epoch"), count(counters.dead_lettered, "dead letter")]

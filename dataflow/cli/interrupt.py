@@ -36,12 +36,13 @@ class Interrupt:
             loop.remove_signal_handler(number)
 
     def _take(self, number: int) -> None:
-        if self.number:
+        if not self.number:
+            self.number = number
+            self._came.set()
+            self._on_first()
+        else:
             self._on_second()
             os._exit(128 + number)
-        self.number = number
-        self._came.set()
-        self._on_first()
 
     async def pause(self, seconds: float) -> None:
         """Wait that long, or until the signal comes; no wait at all after it."""

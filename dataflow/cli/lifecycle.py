@@ -42,9 +42,9 @@ async def _submit(file: str, start: bool, update: bool, as_json: bool) -> int:
     async def act(client: Client) -> PipelineState:
         try:
             state = await client.create(spec)
-        except Conflict:
+        except Conflict as there:
             if not update:
-                raise
+                raise Conflict(there.message, code=there.code, hint="--update replaces its definition") from there
             state = await client.update(spec.pipeline_id, spec)
         return await client.start(spec.pipeline_id) if start else state
 

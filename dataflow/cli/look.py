@@ -94,9 +94,14 @@ async def _status(pipeline: str, as_json: bool) -> int:
 
 
 async def _progress(chosen: Settings, pipeline: str) -> Progress:
+    from dataflow.errors import Retryable
+
     if is_up(chosen):
-        async with session(chosen, note, worker=False) as up:
-            return await up.client.progress(pipeline)
+        try:
+            async with session(chosen, note, worker=False) as up:
+                return await up.client.progress(pipeline)
+        except Retryable as away:  # a server without a worker, or one that is just going
+            note(f"{away}; this is what the journal knows")
     from dataflow.journal.history import state_at
     from dataflow.sdk.progress import combine
 

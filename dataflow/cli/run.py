@@ -120,7 +120,10 @@ async def begin(client: Client, loaded: LoadedSpec, *, again: bool, note: Callab
     if state.status == "running":
         if again:
             raise IllegalCommand(f"{pipeline} is running", hint=f"dataflow stop {pipeline} first")
-        note(f"{pipeline} is running already" + ("; the file has changed since, stop it to use it" if changed else ""))
+        note(
+            f"{pipeline} is running, going on"
+            + ("; its file has changed, stop it first to use that" if changed else "")
+        )
         return state
     if state.status == "paused":
         if not again and not changed:
@@ -161,7 +164,7 @@ async def watch(client: Client, pipeline: str, shown: Display, interrupt: Interr
     """Follow the pipeline until its run has ended, and stop it where the user asks to."""
     from dataflow.errors import Retryable
 
-    delay, answered, stopping = 0.05, time.monotonic(), False
+    delay, answered, stopping, furthest = 0.05, time.monotonic(), False, 0
     while True:
         try:
             if interrupt.number and not stopping:
@@ -178,7 +181,10 @@ async def watch(client: Client, pipeline: str, shown: Display, interrupt: Interr
         # A stopped run's segments are still on their way to the epoch boundary: they count, wait for them.
         if progress.state.status not in ("running", "paused") and not progress.stages:
             return progress
-        shown.update(progress)
+        # Between a segment's last heartbeat and its record in the state the figures fall back for a moment.
+        if progress.epochs >= furthest:
+            furthest = progress.epochs
+            shown.update(progress)
         await interrupt.pause(delay if not stopping else 0.1)
         delay = min(delay * 1.3, 0.5)
 
