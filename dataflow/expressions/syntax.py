@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from itertools import zip_longest
 from typing import Any, ClassVar
 
 from sqlglot import exp, parser, tokens
@@ -91,6 +92,8 @@ def parse(text: str, names: Iterable[str] = ()) -> exp.Expr:
     if len(text) > LONGEST:
         raise problem(text, f"the expression is longer than {LONGEST} characters", LONGEST)
     found = _tokens(text)
+    if not found:
+        raise problem(text, "the expression is only a comment", 0)
     for first, *rest in zip(found, found[1:], found[2:], found[3:], found[4:], strict=False):
         if _BARE_DATE.fullmatch(text[first.start : rest[-1].end + 1]):
             bare = text[first.start : rest[-1].end + 1]
@@ -145,7 +148,7 @@ def _tokens(text: str) -> list[Token]:
         raise problem(text, f"the {kind} that begins here is not closed", at, hint=f"add {quote}") from None
     kept: list[Token] = []
     skip = False
-    for token, following in zip(found, [*found[1:], None], strict=True):
+    for token, following in zip_longest(found, found[1:]):
         if skip:
             skip = False
         elif token.text == "$" and token.token_type != TokenType.STRING and following and following.text == ".":
