@@ -95,7 +95,7 @@ def _busy(times: Any) -> float:
     return float(times.user + times.system + getattr(times, "nice", 0.0))
 
 
-def settled(share: float = 0.15, patience: float = 60.0) -> None:
+def settled(share: float = 0.15, patience: float = 20.0) -> None:
     """Wait until others use less than `share` of the machine, for `patience` seconds at most."""
     end = time.monotonic() + patience
     while psutil.cpu_percent(1.0) / 100 > share and time.monotonic() < end:
