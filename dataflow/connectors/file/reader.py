@@ -48,7 +48,8 @@ class Reader:
         self._config = config
         self._pin = pin
         kept = None if columns is None else set(columns)
-        self._wanted = tuple(name for name in pin.schema if kept is None or name in kept)
+        wanted = tuple(name for name in pin.schema if kept is None or name in kept)
+        self._wanted = wanted or tuple(pin.schema)  # a frame without columns would forget its height
         self._schema = pl.Schema({name: pin.schema[name] for name in self._wanted})
         self._chunk_rows = chunk_rows
         self._row_bytes = float(pin.row_bytes)
@@ -79,7 +80,7 @@ class Reader:
         if self._pin.format is FileFormat.PARQUET:
             yield from self._parquet(file, at)
             return
-        opened = Opener(self._config, self._pin.format, self._pin.schema, self._wanted).open(file, at)
+        opened = Opener(self._config, self._pin.format, self._pin.schema, list(self._pin.schema)).open(file, at)
         if opened is None:
             return
         with closing(opened.stream) as stream:
@@ -113,7 +114,8 @@ class Reader:
 
     def _take(self, piece: Piece) -> None:
         got = self._got
-        got.frames += [frame for frame in piece.frames if frame.height]
+        # All pinned columns are read, so that a record is refused or not whatever is wanted of it.
+        got.frames += [frame.select(self._wanted) for frame in piece.frames if frame.height]
         bad = rejects.frame(piece.refused, piece.place.file, elements=self._pin.format is FileFormat.JSON)
         if bad is not None:
             got.rejected.append(bad)

@@ -236,3 +236,11 @@ async def test_a_sample_holds_one_record_at_least(tmp_path: Path, read: Reading)
     got = await read("t.csv", base=tmp_path, sample=1)
     assert got.found.schema == pl.Schema({"n": pl.Int64(), "x": pl.String()})
     assert got.rows["n"].to_list() == [1, 1, 1]
+
+
+@pytest.mark.parametrize("name", ["t.csv", "t.parquet"])
+async def test_rows_are_counted_where_no_column_is_needed(name: str, tmp_path: Path, read: Reading) -> None:
+    frame = pl.DataFrame({"a": [1, 2, 3]})
+    frame.write_csv(tmp_path / name) if name == "t.csv" else frame.write_parquet(tmp_path / name)
+    got = await read(name, base=tmp_path, needed=[])
+    assert sum(chunk.rows.height for chunk in got.chunks) == 3
