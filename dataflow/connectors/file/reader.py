@@ -39,6 +39,7 @@ class Gathered:
     place: Place | None = None
     rows: int = 0
     read: int = 0
+    size: int = 0  # of the frames, in memory
 
 
 class Reader:
@@ -121,6 +122,7 @@ class Reader:
             got.rejected.append(bad)
         got.rows += sum(frame.height for frame in piece.frames) + len(piece.refused)
         got.read += piece.read
+        got.size += int(sum(frame.estimated_size() for frame in piece.frames))
         got.place = piece.place
 
     def _ended(self, at: Place, read: int) -> None:
@@ -128,10 +130,9 @@ class Reader:
         self._got.read += read
 
     def _full(self) -> bool:
-        got = self._got
-        return got.read >= self._piece_bytes() // 2 or (
-            self._chunk_rows is not None and got.rows >= self._chunk_rows // 2
-        )
+        got, enough = self._got, self._piece_bytes() // 2
+        rows = self._chunk_rows is not None and got.rows >= self._chunk_rows // 2
+        return rows or max(got.read, got.size) >= enough  # a compressed file is much larger in memory
 
     def _handed_out(self) -> Chunk:
         got, self._got = self._got, Gathered()
