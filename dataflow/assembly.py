@@ -103,6 +103,10 @@ class _SinkFilter:
         except InvalidSpec as refused:
             raise InvalidSpec([replace(problem, path="") for problem in refused.problems]) from refused
 
+    @property
+    def fallible(self) -> bool:
+        return self._only.fallible
+
     def needs(self, columns: frozenset[str]) -> frozenset[str]:
         return self._only.needs(columns)
 

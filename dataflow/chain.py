@@ -55,8 +55,9 @@ class Chain:
     def columns(self) -> list[str]:
         """The source columns that matter for the rows that leave the chain, in the source's order."""
         wanted = frozenset(self.schemas[-1])
-        for stage in reversed(self._stages):
-            wanted = stage.transform.needs(wanted)
+        for stage, incoming in zip(reversed(self._stages), reversed(self.schemas[:-1]), strict=True):
+            kept = (stage.transform.on_error or self._on_record) is OnRecord.DEAD_LETTER
+            wanted = frozenset(incoming) if kept and stage.transform.fallible else stage.transform.needs(wanted)
         return [name for name in self.schemas[0] if name in wanted]
 
     def apply(self, rows: pl.DataFrame, rejected: pl.DataFrame | None = None, *, bytes_read: int = 0) -> Passed:

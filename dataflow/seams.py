@@ -118,6 +118,12 @@ class Transform(Protocol):
         Raises `InvalidSpec` whose problem paths are relative to the transform (`where`, `set.total`), with line and
         column inside the expression's own text where they are known."""
 
+    @property
+    def fallible(self) -> bool:
+        """Whether a record can be refused here, as far as is known after `bind`. A dead letter then has to hold the
+        whole row, so no column of it may be left out before."""
+        ...
+
     def needs(self, columns: frozenset[str]) -> frozenset[str]:
         """Which incoming columns matter, when only `columns` of the outgoing ones are wanted downstream."""
 

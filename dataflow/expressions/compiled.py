@@ -41,6 +41,11 @@ class Compiled:
     risks: tuple[Callable[[Ranges], Range], ...] = ()
     repeats: bool = False
 
+    @property
+    def fallible(self) -> bool:
+        """Whether there are rows for which it cannot be computed."""
+        return bool(self.checks or self.exact)
+
     def overflows(self, ranges: Ranges) -> bool:
         """Whether a batch whose leaves have these ranges may hold a row that does not fit into 64 bits."""
         return any(low < INT64[0] or high > INT64[1] for low, high in (risk(ranges) for risk in self.risks))

@@ -52,6 +52,10 @@ class FilterTransform:
         self._program = Program({_KEEP: self._condition})
         return schema
 
+    @property
+    def fallible(self) -> bool:
+        return self._condition is not None and self._condition.fallible
+
     def needs(self, columns: frozenset[str]) -> frozenset[str]:
         return columns | (self._condition.columns if self._condition else frozenset())
 

@@ -107,6 +107,10 @@ class FlatMapTransform:
                 out[name] = schema[name]
         return pl.Schema(out | dict(made.values()))
 
+    @property
+    def fallible(self) -> bool:
+        return False
+
     def needs(self, columns: frozenset[str]) -> frozenset[str]:
         assert self._source is not None
         ids = {self._config.id} if self._children and self._config.id else set()

@@ -116,12 +116,16 @@ class MapTransform:
         self._programs = {}
         return pl.Schema({step.name: step.dtype for step in self._plan.columns})
 
+    @property
+    def fallible(self) -> bool:
+        return self._plan is not None and any(step.compiled and step.compiled.fallible for step in self._plan.columns)
+
     def needs(self, columns: frozenset[str]) -> frozenset[str]:
         """An expression that can fail is needed even if nobody wants its column: it decides about the row."""
         assert self._plan is not None
         wanted: set[str] = set()
         for step in self._plan.columns:
-            if step.name in columns or (step.compiled and (step.compiled.checks or step.compiled.exact)):
+            if step.name in columns or (step.compiled and step.compiled.fallible):
                 wanted |= step.needs
         return frozenset(wanted)
 

@@ -267,6 +267,7 @@ class Halve:
     """Keeps even numbers halved, rejects multiples of five, filters the other odd ones."""
 
     on_error = None
+    fallible = True
 
     def bind(self, schema: pl.Schema) -> pl.Schema:
         return pl.Schema({"n": pl.Int64, "text": pl.String})

@@ -17,6 +17,7 @@ seen to be dead (a lock on `alive` ends with it), else after the next commit, be
 
 from __future__ import annotations
 
+import builtins  # `bytes` is a field of Record
 import json
 import os
 import shutil
@@ -52,13 +53,13 @@ class Record:
     encoder: Mapping[str, Any] | None = None
     sealed: bool = False
 
-    def dumps(self) -> bytes:
+    def dumps(self) -> builtins.bytes:
         return json.dumps(
             {"version": 1, **asdict(self)}, default=dict, separators=(",", ":"), ensure_ascii=False
         ).encode()
 
     @classmethod
-    def loads(cls, data: bytes) -> Record:
+    def loads(cls, data: builtins.bytes) -> Record:
         """Raises `Corrupt` for anything but a record: it was complete on the medium before it got its name."""
         try:
             value = json.loads(data)

@@ -91,6 +91,8 @@ class Sevens:
     def bind(self, schema: pl.Schema) -> pl.Schema:
         return schema
 
+    fallible = True
+
     def needs(self, columns: frozenset[str]) -> frozenset[str]:
         return columns
 
@@ -223,3 +225,26 @@ async def test_the_ledger_stays_compact_and_whole() -> None:
     assert [entry.first for entry in ledger] == [1, *(entry.last + 1 for entry in ledger[:-1])]
     assert ledger[-1].last == report.receipt.epoch
     assert sum(entry.read for entry in ledger) == 1000
+
+
+@dataclass
+class Picky(Sevens):
+    """Wants no column of its input but `n`."""
+
+    fallible = False
+
+    def needs(self, columns: frozenset[str]) -> frozenset[str]:
+        return frozenset({"n"})
+
+
+def test_columns_nobody_wants_are_left_out_unless_a_dead_letter_would_miss_them() -> None:
+    schema = pl.Schema({"n": pl.Int64, "note": pl.String})
+    picky, fallible = Chain([Stage("a", Picky())], OnRecord.DEAD_LETTER), Picky()
+    picky.bind(schema)
+    assert picky.columns() == ["n"]
+    fallible.fallible = True
+    whole = Chain([Stage("a", fallible)], OnRecord.DEAD_LETTER)
+    whole.bind(schema)
+    assert whole.columns() == ["n", "note"]
+    fallible.on_error = OnRecord.SKIP
+    assert whole.columns() == ["n"]
