@@ -19,7 +19,7 @@ SNAPSHOTS_KEPT = 2
 """Newest snapshots of a stream that are kept; older ones go, except for the milestones."""
 
 MILESTONE = 1000
-"""Snapshots at multiples of this sequence stay for ever, so that looking far back folds few events."""
+"""The first snapshot at or after each multiple of this sequence stays for ever: looking far back folds few events."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,7 +130,8 @@ class Journal(Protocol):
 
     async def snapshot(self, stream: str, sequence: int, state: Mapping[str, Any]) -> None:
         """Keep the state after event `sequence`; the same place again replaces it. The newest `SNAPSHOTS_KEPT` stay,
-        and those at multiples of `MILESTONE`. Never touches an event. `Conflict` where there is no such event yet."""
+        and the first at or after each multiple of `MILESTONE`. Never touches an event. `Conflict` where there is no
+        such event yet."""
 
     async def latest_snapshot(self, stream: str, at_or_before: int | None = None) -> Snapshot | None:
         """The newest snapshot not newer than that sequence."""

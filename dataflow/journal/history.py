@@ -17,6 +17,8 @@ from dataflow.errors import NotFound
 from dataflow.journal.base import MILESTONE, SNAPSHOTS_KEPT, Journal
 
 FOLDED_AT_ONCE = 500
+VERSION_KEY = "aggregate_version"
+"""Beside the state's own keys in a snapshot; 1 where it is missing."""
 
 S = TypeVar("S")
 
@@ -99,7 +101,7 @@ async def take_snapshots(journal: Journal, stream: str, aggregate: Aggregate[Any
         state = await _onward(journal, stream, at, due, state, aggregate)
         at = due
         dumped = aggregate.states.dump_python(state, mode="json")
-        await journal.snapshot(stream, due, {"version": aggregate.version, "state": dumped})
+        await journal.snapshot(stream, due, {**dumped, VERSION_KEY: aggregate.version})
         taken += 1
     return taken
 
@@ -114,10 +116,10 @@ async def _nearest(journal: Journal, stream: str, upto: int, aggregate: Aggregat
 
 
 def _loaded(stored: Mapping[str, Any], aggregate: Aggregate[S]) -> S | None:
-    if stored.get("version") != aggregate.version:
+    if stored.get(VERSION_KEY, 1) != aggregate.version:
         return None
     try:
-        return aggregate.states.validate_python(stored.get("state"))
+        return aggregate.states.validate_python({k: v for k, v in stored.items() if k != VERSION_KEY})
     except ValidationError:
         return None  # a snapshot is only a short cut: the events decide
 

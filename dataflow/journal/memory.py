@@ -128,8 +128,9 @@ class MemoryJournal:
             raise Conflict("there is no such event to take a snapshot of", where=f"{stream}/{sequence}")
         kept = self.store.snapshots.setdefault(stream, {})
         kept[sequence] = json.dumps(state, allow_nan=False)
+        milestones = {n // MILESTONE: n for n in sorted(kept, reverse=True) if n >= MILESTONE}.values()
         for old in sorted(kept)[:-SNAPSHOTS_KEPT]:
-            if old % MILESTONE:
+            if old not in milestones:
                 del kept[old]
 
     async def latest_snapshot(self, stream: str, at_or_before: int | None = None) -> Snapshot | None:

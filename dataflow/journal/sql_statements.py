@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import Connection, RowMapping, Select, bindparam, delete, insert, select, update
+from sqlalchemy import Connection, RowMapping, Select, bindparam, delete, func, insert, select, update
 
 from dataflow.domain.record import EventRecord
 from dataflow.errors import Conflict, Corrupt
@@ -167,10 +167,13 @@ def put_snapshot(connection: Connection, stream: str, sequence: int, state: str)
     connection.execute(delete(snapshots).where(own, snapshots.c.sequence == sequence))
     connection.execute(insert(snapshots), {"stream": stream, "sequence": sequence, "state": state})
     newest = select(snapshots.c.sequence).where(own).order_by(snapshots.c.sequence.desc()).limit(SNAPSHOTS_KEPT)
-    kept = connection.execute(newest).scalars().all()
-    connection.execute(
-        delete(snapshots).where(own, snapshots.c.sequence.not_in(kept), snapshots.c.sequence % MILESTONE != 0)
+    milestones = (
+        select(func.min(snapshots.c.sequence))
+        .where(own, snapshots.c.sequence >= MILESTONE)
+        .group_by(snapshots.c.sequence // MILESTONE)
     )
+    kept = [*connection.execute(newest).scalars(), *connection.execute(milestones).scalars()]
+    connection.execute(delete(snapshots).where(own, snapshots.c.sequence.not_in(kept)))
 
 
 def newest_snapshot(connection: Connection, stream: str, at_or_before: int | None) -> Snapshot | None:

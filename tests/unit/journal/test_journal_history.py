@@ -171,21 +171,22 @@ async def test_snapshots_survive_and_are_used_by_another_handle(tmp_path):
     async with open_journal(url) as journal:
         await keep(journal, pipeline.records)
         lied = (await journal.latest_snapshot("orders")).state
-        lied["state"]["description"] = "taken from the snapshot"
+        lied["description"] = "taken from the snapshot"
         await journal.snapshot("orders", 200, lied)
     async with open_journal(url) as journal:
         assert (await state_at(journal, "orders")).description == "taken from the snapshot"
         assert (await state_at(journal, "orders", 199)).description == ""
 
 
-@pytest.mark.parametrize("state", [{}, {"version": 99, "state": {}}, {"version": 1, "state": {"version": "many"}}])
+@pytest.mark.parametrize("state", [{}, {"aggregate_version": 99}, {"version": "many"}])
 async def test_a_snapshot_of_another_version_is_passed_over(journal, state):
     pipeline = Pipeline()
     pipeline.began()
     while len(pipeline.records) < 102:
         pipeline.batch()
     await keep(journal, pipeline.records)
-    await journal.snapshot("orders", 100, state)
+    good = (await journal.latest_snapshot("orders")).state
+    await journal.snapshot("orders", 100, {**good, "description": "from the snapshot", **state} if state else {})
     assert await state_at(journal, "orders") == pipeline.state
 
 
@@ -202,3 +203,19 @@ async def test_snapshots_that_were_missed_are_made_up_for(journal):
     assert [snapshot and snapshot.sequence for snapshot in found] == [1400, 1300, 1000, None]
     assert await state_at(journal, "orders", 1123) == fold(PipelineState.empty("orders"), pipeline.records[:1123])
     assert await take_snapshots(journal, "nobody", pipelines()) == 0
+
+
+async def test_the_state_as_it_is_and_at_any_sequence_is_a_snapshot_too(journal):
+    """As the workflow gives it: wherever the batch ended that crossed a hundred. The first behind a thousand stays."""
+    pipeline, states = Pipeline(), {}
+    await journal.append("orders", 0, pipeline.began())
+    while len(pipeline.records) < 1403:
+        before = len(pipeline.records)
+        await journal.append("orders", before, pipeline.batch())
+        if before // 100 != len(pipeline.records) // 100:
+            states[pipeline.state.version] = pipelines().states.dump_python(pipeline.state, mode="json")
+    for sequence, state in states.items():
+        await journal.snapshot("orders", sequence, {**state, "description": "from the snapshot"})
+    found = [await journal.latest_snapshot("orders", at) for at in (None, 1399, 1299, 999)]
+    assert [snapshot and snapshot.sequence for snapshot in found] == [1400, 1301, 1001, None]
+    assert (await state_at(journal, "orders", 1200)).description == "from the snapshot"

@@ -5,6 +5,7 @@ import sqlite3
 import subprocess
 import sys
 from contextlib import closing
+from datetime import UTC, datetime
 
 import pytest
 from sqlalchemy import create_engine, inspect
@@ -258,6 +259,12 @@ async def test_a_folder_that_cannot_be_made_is_rejected(tmp_path):
     with pytest.raises(Rejected):
         async with open_journal(f"sqlite:///{tmp_path}/file/journal.db"):
             pass
+
+
+def test_stored_times_sort_as_text_also_on_the_full_second():
+    assert sql_statements.time_text(datetime(2026, 1, 1, tzinfo=UTC)) == "2026-01-01T00:00:00.000000Z"
+    with pytest.raises(ValueError, match="time zone"):
+        sql_statements.time_text(datetime(2026, 1, 1))
 
 
 async def test_a_closed_journal_says_so(url):
