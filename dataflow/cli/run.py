@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import typer
@@ -237,6 +238,8 @@ def summarised(summary: object) -> str:
     for key, value in summary.items():
         if value is None:
             continue
+        if isinstance(value, str) and Path(value).is_relative_to(Path.cwd()):
+            value = str(Path(value).relative_to(Path.cwd()))
         if key == "path":
             parts.append(str(value))
         elif key == "bytes":

@@ -141,3 +141,30 @@ def test_a_failed_run_is_exit_1_and_says_why(shell: Shell) -> None:
     failed = result(shell.run("run", "fail.yaml", "--json"), 1)
     assert failed["status"] == "failed" and failed["error"]["part"] == "transform" and failed["error"]["message"]
     assert not (shell.folder / "out.csv").exists()
+
+
+@pytest.mark.parametrize(
+    ("example", "read", "written", "failed", "outputs"),
+    [
+        ("hello", 5, 5, 0, []),
+        ("fan-out", 3000, 1376, 0, ["fan-out/archive", "fan-out/dear.csv", "fan-out/germany.jsonl.gz"]),
+        ("quality", 200, 194, 4, ["quality.csv"]),
+        ("multi-format", 200, 341, 0, ["items.csv.gz"]),
+    ],
+)
+def test_every_example_runs(
+    shell: Shell, example: str, read: int, written: int, failed: int, outputs: list[str]
+) -> None:
+    """With `eu-orders` above these are all of them."""
+    shutil.copytree(EXAMPLES / "data", shell.folder / "data")
+    text = (EXAMPLES / f"{example}.yaml").read_text().replace(f"name: {example}", f"name: {example}-{uuid4()}", 1)
+    (shell.folder / "example.yaml").write_text(text)
+    found = result(shell.run("run", "example.yaml", "--json"), 0)
+    assert (found["records_read"], found["records_written"], found["records_failed"]) == (read, written, failed)
+    assert found["records_dead_lettered"] == failed
+    assert [path for path in outputs if not (shell.folder / "out" / path).exists()] == []
+
+
+def test_no_example_is_forgotten() -> None:
+    tested = {"eu-orders", "hello", "fan-out", "quality", "multi-format"}
+    assert {path.stem for path in EXAMPLES.glob("*.yaml")} == tested
