@@ -3,10 +3,11 @@
     python -m bench main_job [--rows 5000000] [--repetitions 5] [--big]
 
 Each repetition runs `dataflow`, `polars` and `polars` again (the control: how far two runs of the same thing differ),
-interleaved and in turn, each in a process of its own over the same warm file. What is compared is the time of the work:
-Polars' own from scan to sink, DataFlow's from the start command to completion (`seconds` of its JSON); start-up is
-reported apart, and so is the whole process. Every output is compared with what DuckDB finds in the CSV. `--big` also
-runs DataFlow over ten times the rows: its memory should be the same.
+interleaved and in turn, each in a process of its own over the same warm file. Four times are compared with Polars' own
+from scan to sink: `segments`, the work on the data, with every commit; `pipeline`, from the event of the start to that
+of the completion (planning, scheduling, the journal); `seconds`, what the command waited for it; `wall`, the whole
+process, with start-up. Every output is compared with what DuckDB finds in the CSV. `--big` also runs DataFlow over ten
+times the rows: its memory should be the same.
 """
 
 from __future__ import annotations
@@ -15,9 +16,11 @@ import argparse
 import json
 import os
 import shutil
+import subprocess
 import sys
 import tempfile
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -77,7 +80,8 @@ def run_polars(source: Path, work: Path) -> tuple[Weighed, dict[str, float], str
     output = work / "polars.parquet"
     weighed = weigh([sys.executable, "-c", POLARS, str(source), str(output)], cwd=work)
     seconds = float(weighed.stdout)
-    return weighed, {"seconds": seconds, "startup": weighed.wall - seconds}, str(output)
+    facts = dict.fromkeys(("segments", "pipeline", "seconds"), seconds)
+    return weighed, {**facts, "startup": weighed.wall - seconds}, str(output)
 
 
 def run_dataflow(source: Path, work: Path, options: str) -> tuple[Weighed, dict[str, float], str]:
@@ -88,8 +92,25 @@ def run_dataflow(source: Path, work: Path, options: str) -> tuple[Weighed, dict[
     result = json.loads(weighed.stdout)
     if result["status"] != "completed":
         raise RuntimeError(weighed.stdout)
-    facts = {"seconds": result["seconds"], "startup": weighed.wall - result["seconds"], "epochs": result["epochs"]}
+    events = journal(program, work, env)
+    moved = sum(event["payload"]["processing_time_ms"] for event in events if event["type"] == "BatchProcessed")
+    times = {event["type"]: datetime.fromisoformat(event["time"]) for event in events}
+    facts = {
+        "segments": moved / 1000,
+        "pipeline": (times["PipelineCompleted"] - times["PipelineStarted"]).total_seconds(),
+        "seconds": result["seconds"],
+        "startup": weighed.wall - result["seconds"],
+        "epochs": result["epochs"],
+    }
     return weighed, facts, str(work / "out" / "*.parquet")
+
+
+def journal(program: Path, work: Path, env: Mapping[str, str]) -> list[dict[str, Any]]:
+    """Every event of the run."""
+    command = [str(program), "events", "bench-main-job", "--json", "--limit", "10000"]
+    found = subprocess.run(command, cwd=work, env={**os.environ, **env}, capture_output=True, text=True, check=True)
+    events: list[dict[str, Any]] = json.loads(found.stdout)["events"]
+    return events
 
 
 def measure(peer: str, source: Path, truth: tuple[Any, ...], options: str) -> dict[str, Any]:
@@ -122,7 +143,7 @@ def ratios(runs: Mapping[str, Sequence[Mapping[str, float]]]) -> dict[str, dict[
         f"{peer}: {what}": spread([b[what] / r[what] for b, r in zip(base, runs[peer], strict=True)])
         for peer in PEERS
         if peer != "polars"
-        for what in ("seconds", "wall", "cpu")
+        for what in ("segments", "pipeline", "seconds", "wall", "cpu")
     }
 
 
@@ -141,21 +162,13 @@ def main() -> None:
         for turn in range(len(PEERS)):
             peer = PEERS[(repetition + turn) % len(PEERS)]
             run = measure(peer, source, truth, asked.options)
-            print(f"  {repetition or 'warm'} {peer:13} {run['seconds']:7.2f} s of {run['wall']:.2f} s", flush=True)
+            print(f"  {repetition or 'warm'} {peer:13} {run['segments']:7.2f} s of {run['wall']:.2f} s", flush=True)
             if repetition:  # the first round only warms caches
                 runs[peer].append(run)
     report: dict[str, Any] = {"rows": asked.rows, "options": asked.options, "runs": runs, "ratios": ratios(runs)}
-    rows = [
-        [
-            peer,
-            asked.rows / 1e6 / s["seconds"],
-            *(s[k] for k in ("seconds", "startup", "wall", "cpu", "main_mib", "tree_mib", "output_mib")),
-        ]
-        for peer in PEERS
-        for s in [{key: spread([run[key] for run in runs[peer]])["median"] for key in runs[peer][0] if key != "epochs"}]
-    ]
-    head = ["median", "M rows/s", "seconds", "start-up", "wall", "cpu s", "main MiB", "tree MiB", "output MiB"]
-    print("\n" + table(head, rows))
+    columns = ("segments", "pipeline", "seconds", "startup", "wall", "cpu", "main_mib", "tree_mib", "output_mib")
+    rows = [[peer, *(spread([run[column] for run in runs[peer]])["median"] for column in columns)] for peer in PEERS]
+    print("\n" + table(["median", *columns], rows))
     shown = [[name, *values.values()] for name, values in report["ratios"].items()]
     print("\n" + table(["speed relative to polars", "median", "least", "most"], shown))
     if asked.big:
