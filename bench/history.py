@@ -19,7 +19,7 @@ from typing import Any
 
 import duckdb
 
-from bench.measure import keep, table
+from bench.measure import gone, keep, table
 from dataflow.domain.spec import PipelineSpec
 from dataflow.platform import Platform, platform
 from dataflow.settings import Settings
@@ -35,7 +35,7 @@ async def measure(work: Path, epochs: int, rows: int, segment: float) -> dict[st
             "base": str(work),
             "source": {"type": "generator", "kind": "sensor", "rows": epochs * rows},
             "sinks": [{"type": "file", "path": "out.jsonl"}],
-            "checkpoint": {"interval": "1h", "max_rows": rows},
+            "checkpoint": {"max_rows": rows},
         }
     )
     chosen = Settings.load(home=work / "home", segment_min=segment, segment_max=segment)
@@ -88,6 +88,7 @@ def main() -> None:
     try:
         result = asyncio.run(measure(work, asked.epochs, asked.rows, asked.segment))
     finally:
+        gone(work / "home")
         shutil.rmtree(work)
     print(f"\n{result['epochs']:,} epochs, {result['rows']:,} rows in {result['seconds']:.0f} s, totals exact")
     rows = [[run["run"], run["status"], run["events"], run["bytes"]] for run in result["runs"]]

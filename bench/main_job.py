@@ -26,7 +26,7 @@ from typing import Any
 
 import duckdb
 
-from bench.measure import Weighed, keep, settled, spread, table, weigh
+from bench.measure import Weighed, gone, keep, settled, spread, table, weigh
 from bench.orders import orders_csv
 
 PEERS = ("dataflow", "polars", "polars again")
@@ -124,6 +124,7 @@ def measure(peer: str, source: Path, truth: tuple[Any, ...], options: str) -> di
             raise RuntimeError(f"{peer}: {got} is not {truth}")
         size = sum(path.stat().st_size for path in Path(output).parent.glob(Path(output).name))
     finally:
+        gone(work / "home")
         shutil.rmtree(work)
     return {
         **facts,

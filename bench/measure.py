@@ -18,6 +18,8 @@ from typing import Any
 
 import psutil
 
+from dataflow.embedded.temporal import running
+
 RESULTS = Path(__file__).parent / "results"
 SAMPLE = 0.02  # seconds between two looks at the memory of a process tree
 
@@ -93,6 +95,13 @@ def weigh(command: Sequence[str], *, cwd: Path, env: Mapping[str, str] | None = 
 
 def _busy(times: Any) -> float:
     return float(times.user + times.system + getattr(times, "nice", 0.0))
+
+
+def gone(home: Path, patience: float = 30.0) -> None:
+    """Wait until the embedded server of that home has ended, which lingers a moment behind its last user."""
+    end = time.monotonic() + patience
+    while running(home) and time.monotonic() < end:
+        time.sleep(0.1)
 
 
 def settled(share: float = 0.15, patience: float = 20.0) -> None:
