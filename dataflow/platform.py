@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from enum import StrEnum
 
 from temporalio.api.enums.v1 import IndexedValueType
 from temporalio.api.operatorservice.v1 import AddSearchAttributesRequest, ListSearchAttributesRequest
@@ -19,8 +20,16 @@ from dataflow.errors import Rejected
 from dataflow.journal import Journal, open_journal
 from dataflow.sdk.client import Client, connect
 from dataflow.settings import Settings
-from dataflow.worker import make_worker
+from dataflow.worker import working
 from workflows.names import ATTRIBUTES, Tuning
+
+
+class Work(StrEnum):
+    """What this process does beside giving commands."""
+
+    ALL = "all"
+    CONTROL = "control"  # answers for pipelines, moves no data
+    NONE = "none"
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,11 +44,11 @@ class Platform:
 
 @asynccontextmanager
 async def platform(
-    settings: Settings, *, on_progress: Callable[[str], None] | None = None, worker: bool = True, actor: str = ""
+    settings: Settings, *, on_progress: Callable[[str], None] | None = None, work: Work = Work.ALL, actor: str = ""
 ) -> AsyncIterator[Platform]:
     """Everything up, and down again in the opposite order: the worker drains first, the server goes last.
 
-    `on_progress` takes lines for people about what takes long. Without `worker` this process only gives commands."""
+    `on_progress` takes lines for people about what takes long."""
     async with AsyncExitStack() as stack:
         settings.home.mkdir(parents=True, exist_ok=True)
         address = await stack.enter_async_context(
@@ -49,17 +58,8 @@ async def platform(
         temporal = await connect(address.target, address.namespace)
         if not address.owned:
             await register_attributes(temporal, address.namespace)
-        if worker:
-            await stack.enter_async_context(
-                make_worker(
-                    temporal,
-                    journal,
-                    task_queue=settings.task_queue,
-                    home=settings.home,
-                    activities=settings.worker_segments,
-                    cached=settings.worker_cache,
-                )
-            )
+        if work is not Work.NONE:
+            await stack.enter_async_context(working(temporal, journal, settings, data=work is Work.ALL))
         tuning = Tuning(
             heartbeat_timeout=settings.heartbeat_timeout,
             segment_first=settings.segment_min,

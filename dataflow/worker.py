@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import timedelta
 from importlib.metadata import version
-from pathlib import Path
+from typing import Any
 
 from temporalio.client import Client
 from temporalio.worker import Worker
@@ -13,33 +15,47 @@ from activities.journal import JournalActivities
 from activities.move import MoveActivities
 from activities.plan import PlanActivities
 from dataflow.journal import Journal
+from dataflow.settings import Settings
+from workflows.names import data_queue
 from workflows.pipeline import PipelineWorkflow
 
 WORKFLOWS = [PipelineWorkflow]
 """Every workflow a worker runs; old histories are replayed against them in the tests."""
 
 
-def make_worker(
-    client: Client, journal: Journal, *, task_queue: str, home: Path, activities: int = 100, cached: int = 1000
-) -> Worker:
-    """A worker for everything. Entering it starts polling; leaving drains: segments end at their next epoch boundary.
+@asynccontextmanager
+async def working(client: Client, journal: Journal, settings: Settings, *, data: bool = True) -> AsyncIterator[None]:
+    """Work as long as the context: on workflows and the journal and, with `data`, on segments too.
 
-    `activities` bounds how many segments run at once in this process, `cached` how many idle pipelines it keeps in
-    memory: the others are woken from their history by the next command."""
-    plan, move, append = PlanActivities(home), MoveActivities(home), JournalActivities(journal)
-    return Worker(
-        client,
-        task_queue=task_queue,
-        workflows=WORKFLOWS,
-        activities=[plan.plan, plan.complete, move.move, append.append],
+    Leaving drains: segments end at their next epoch boundary and report, then the workflows are let go."""
+    plan, move, append = PlanActivities(settings.home), MoveActivities(settings.home), JournalActivities(journal)
+    common: dict[str, Any] = {
         # Left out, the SDK compiles and hashes every loaded module: five seconds before the first poll.
-        build_id=version("dataflow"),
-        max_concurrent_activities=activities,
-        max_cached_workflows=cached,
+        "build_id": version("dataflow"),
         # Cancellation arrives with the answer to a heartbeat: let each one through.
-        max_heartbeat_throttle_interval=timedelta(seconds=1),
-        default_heartbeat_throttle_interval=timedelta(seconds=1),
-        # After kill -9 the next task of a workflow waits this long for the dead worker's cache.
-        sticky_queue_schedule_to_start_timeout=timedelta(seconds=2),
-        graceful_shutdown_timeout=timedelta(seconds=20),
-    )
+        "max_heartbeat_throttle_interval": timedelta(seconds=1),
+        "default_heartbeat_throttle_interval": timedelta(seconds=1),
+        "graceful_shutdown_timeout": timedelta(seconds=20),
+    }
+    async with AsyncExitStack() as stack:
+        control = Worker(
+            client,
+            task_queue=settings.task_queue,
+            workflows=WORKFLOWS,
+            activities=[append.append],
+            max_cached_workflows=settings.worker_cache,
+            # After kill -9 the next task of a workflow waits this long for the dead worker's cache.
+            sticky_queue_schedule_to_start_timeout=timedelta(seconds=2),
+            **common,
+        )
+        await stack.enter_async_context(control)
+        if data:
+            segments = Worker(
+                client,
+                task_queue=data_queue(settings.task_queue),
+                activities=[plan.plan, plan.complete, move.move],
+                max_concurrent_activities=settings.worker_segments,
+                **common,
+            )
+            await stack.enter_async_context(segments)
+        yield

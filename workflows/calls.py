@@ -12,6 +12,7 @@ from temporalio.exceptions import ActivityError, ApplicationError, CancelledErro
 with workflow.unsafe.imports_passed_through():
     from activities.names import Activity
     from dataflow.domain.state import ErrorType, PipelineError
+    from workflows.names import data_queue
 
 In = TypeVar("In")
 Out = TypeVar("Out")
@@ -24,10 +25,14 @@ Every error an activity reports is marked non-retryable there; retrying it is th
 def start(
     activity: Activity[In, Out], order: In, *, within: float, heartbeat: float | None = None
 ) -> workflow.ActivityHandle[Out]:
-    """Start an activity. `within` and `heartbeat` are seconds. A cancelled one is waited for: it drains and reports."""
+    """Start an activity. `within` and `heartbeat` are seconds. A cancelled one is waited for: it drains and reports.
+
+    One that has a heartbeat moves data: it goes to the data plane's own task queue."""
+    here = workflow.info().task_queue
     handle: workflow.ActivityHandle[Out] = workflow.start_activity(
         activity.name,
         order,
+        task_queue=data_queue(here) if heartbeat else here,
         result_type=activity.gives,
         start_to_close_timeout=timedelta(seconds=within),
         heartbeat_timeout=timedelta(seconds=heartbeat) if heartbeat else None,

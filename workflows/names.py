@@ -25,6 +25,12 @@ def workflow_id(pipeline: str) -> str:
     return f"pipeline/{pipeline}"
 
 
+def data_queue(task_queue: str) -> str:
+    """The task queue of the activities that move data, beside the one of workflows and journal appends: a process may
+    answer commands without being given segments to run."""
+    return f"{task_queue}-data"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tuning:
     """How a pipeline's workflow paces its activities; seconds. Fixed for a run, renewed when it continues as new."""

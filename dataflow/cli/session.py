@@ -51,8 +51,8 @@ def log_to_file(chosen: Settings) -> None:
 async def session(
     chosen: Settings, on_progress: Callable[[str], None], *, worker: bool | None = None
 ) -> AsyncIterator[Platform]:
-    """The platform, up. `worker` says whether this process works too; by default only where nobody else is up to."""
-    working = worker if worker is not None else not is_up(chosen)
+    """The platform, up. `worker` says whether this process works too. By default it moves no data, and answers for the
+    pipelines of the embedded server, whose own worker may be gone, or may be this command's alone."""
     log_to_file(chosen)
     async with AsyncExitStack() as stack:
         # The server comes up in its own process while the modules that will talk to it are imported here: each takes
@@ -64,9 +64,13 @@ async def session(
 
             await stack.enter_async_context(temporal_server(chosen, on_progress=on_progress))
         await loading
-        from dataflow.platform import platform
+        from dataflow.platform import Work, platform
 
-        yield await stack.enter_async_context(platform(chosen, on_progress=on_progress, worker=working, actor=actor()))
+        if worker is None:
+            work = Work.NONE if chosen.temporal_address else Work.CONTROL
+        else:
+            work = Work.ALL if worker else Work.NONE
+        yield await stack.enter_async_context(platform(chosen, on_progress=on_progress, work=work, actor=actor()))
 
 
 async def _settled(loading: asyncio.Task[object]) -> None:

@@ -49,6 +49,12 @@ def translated(pipeline: str) -> Iterator[None]:
     except RPCError as error:
         if error.status is RPCStatusCode.NOT_FOUND:
             raise NotFound(f"there is no pipeline {pipeline!r}", hint="dataflow list shows all") from None
+        if error.status is RPCStatusCode.FAILED_PRECONDITION:  # "no poller seen for task queue recently"
+            raise Retryable(
+                f"no worker answers for pipeline {pipeline!r}",
+                code="SERVICE_UNAVAILABLE",
+                hint="start one: dataflow up",
+            ) from None
         if error.status in (RPCStatusCode.UNAVAILABLE, RPCStatusCode.DEADLINE_EXCEEDED, RPCStatusCode.CANCELLED):
             raise Retryable(f"Temporal does not answer: {error.message}", code="SERVICE_UNAVAILABLE") from error
         raise
