@@ -222,7 +222,7 @@ class PipelineWorkflow:
             )
             for record in records:
                 state = evolve(state, record)
-            await self._append(records, before, state)
+            await self._append(records, before, state)  # Invariant 3: the journal first
             self._state = state
             if before.status is not state.status or before.name != state.name or before.error != state.error:
                 self._show()
