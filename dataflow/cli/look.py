@@ -98,9 +98,9 @@ async def _progress(chosen: Settings, pipeline: str) -> Progress:
 
     if is_up(chosen):
         try:
-            async with session(chosen, note, worker=False) as up:
+            async with session(chosen, note) as up:
                 return await up.client.progress(pipeline)
-        except Retryable as away:  # a server without a worker, or one that is just going
+        except Retryable as away:  # a cluster without a worker, or a server that is just going
             note(f"{away}; this is what the journal knows")
     from dataflow.journal.history import state_at
     from dataflow.sdk.progress import combine

@@ -18,6 +18,7 @@ from dataflow.cli.session import session, settings
 if TYPE_CHECKING:
     from dataflow.domain.spec import PipelineSpec
     from dataflow.domain.state import PipelineState
+    from dataflow.journal import Journal
     from dataflow.platform import Platform
     from dataflow.sdk.client import Client
     from dataflow.sdk.progress import Progress
@@ -62,11 +63,12 @@ async def _run(file: str, again: bool, as_json: bool) -> int:
         ) as interrupt,
     ):
         async with session(chosen, shown.note, worker=True) as up:
-            if report.problems and not await known(up, loaded.spec.pipeline_id):
+            known = await recall(up.client, up.journal, loaded.spec.pipeline_id, shown.note)
+            if report.problems and known is None:
                 return refuse_file(report.problems, as_json=as_json, file=file)
             shown.note(where(up, loaded.spec.pipeline_id))
             started = time.monotonic()
-            await begin(up.client, loaded, again=again, note=shown.note)
+            await begin(up.client, loaded, known, again=again, note=shown.note)
             last = await watch(up.client, loaded.spec.pipeline_id, shown, interrupt)
             ended = time.monotonic()
     result = outcome(last, seconds=ended - started, startup=started - begun)
@@ -93,28 +95,39 @@ def where(up: Platform, pipeline: str) -> str:
     return f"Temporal: {up.address.target}, namespace {up.address.namespace}, workflow pipeline/{pipeline}"
 
 
-async def known(up: Platform, pipeline: str) -> bool:
-    """Whether the pipeline has been before: then its source may be gone by now, and that is for the pipeline to say."""
-    from dataflow.errors import NotFound
+async def recall(client: Client, journal: Journal, pipeline: str, note: Callable[[str], None]) -> PipelineState | None:
+    """The pipeline's state, None where there never was one. What Temporal has forgotten is restored from the journal.
+
+    Raises `IllegalCommand` for a pipeline that was deleted."""
+    from dataflow.errors import IllegalCommand, NotFound
+    from dataflow.journal.history import state_at
 
     try:
-        await up.client.state(pipeline)
+        return await client.state(pipeline)
     except NotFound:
-        return False
-    return True
+        try:
+            state = await state_at(journal, pipeline)
+        except NotFound:
+            return None
+    if state.status == "deleted":
+        raise IllegalCommand(f"{pipeline} was deleted", hint="its id is not given out again: take another name or id")
+    note(f"Temporal does not know {pipeline}: restoring it from the journal, event {state.version}")
+    await client.restore(state)
+    return await client.state(pipeline)
 
 
-async def begin(client: Client, loaded: LoadedSpec, *, again: bool, note: Callable[[str], None]) -> PipelineState:
-    """Bring the pipeline to run, from whatever it is in. Returns its state; completed where there is nothing to do.
+async def begin(
+    client: Client, loaded: LoadedSpec, state: PipelineState | None, *, again: bool, note: Callable[[str], None]
+) -> PipelineState:
+    """Bring the pipeline to run, from whatever `state` it is in (None: from nothing). Returns its new state, completed
+    where there is nothing to do.
 
     Raises `IllegalCommand` where it cannot run like this, with a hint."""
-    from dataflow.errors import IllegalCommand, NotFound
+    from dataflow.errors import IllegalCommand
 
     spec = loaded.spec
     pipeline = spec.pipeline_id
-    try:
-        state = await client.state(pipeline)
-    except NotFound:
+    if state is None:
         await client.create(spec)
         return await client.start(pipeline)
     changed = dict(state.spec) != spec.stored()

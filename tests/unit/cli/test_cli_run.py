@@ -27,6 +27,7 @@ from dataflow.domain.pipeline import decide, fold
 from dataflow.domain.spec import PipelineSpec
 from dataflow.domain.state import ErrorType, PipelineError, PipelineState, Plan, PlannedLane, Status
 from dataflow.errors import IllegalCommand, NotFound, Retryable
+from dataflow.journal import MemoryJournal
 from dataflow.sdk.progress import Progress
 from dataflow.specfile import LoadedSpec
 
@@ -150,7 +151,7 @@ async def test_begin_from_every_status(status: str, changed: bool, again: bool, 
     client = await client_in(status)
     notes: list[str] = []
     wanted = loaded(**CHANGED) if changed else loaded()
-    state = await command.begin(client, wanted, again=again, note=notes.append)  # type: ignore[arg-type]
+    state = await command.begin(client, wanted, client.state_now, again=again, note=notes.append)  # type: ignore[arg-type]
     assert client.given == given
     assert state == client.state_now
     if given and not (status == "configured" and not changed) and not (again and not changed):
@@ -163,14 +164,59 @@ async def test_begin_from_every_status(status: str, changed: bool, again: bool, 
 
 async def test_begin_creates_what_is_new() -> None:
     client = FakeClient()
-    state = await command.begin(client, loaded(), again=False, note=lambda text: None)  # type: ignore[arg-type]
+    state = await command.begin(client, loaded(), None, again=False, note=lambda text: None)  # type: ignore[arg-type]
     assert client.given == ["CreatePipeline", "StartPipeline"] and state.status == "running"
 
 
 async def test_again_does_not_break_into_a_running_pipeline() -> None:
     client = await client_in("running")
     with pytest.raises(IllegalCommand, match="dataflow stop orders"):
-        await command.begin(client, loaded(), again=True, note=lambda text: None)  # type: ignore[arg-type]
+        await command.begin(client, loaded(), client.state_now, again=True, note=lambda text: None)  # type: ignore[arg-type]
+
+
+class Forgetful(FakeClient):
+    """A client of a Temporal that has lost everything."""
+
+    async def restore(self, state: PipelineState) -> None:
+        self.given.append("restore")
+        self.state_now = state
+
+
+async def past(*given: c.Command) -> MemoryJournal:
+    """A journal in which that has happened to `orders`."""
+    journal, state = MemoryJournal(), PipelineState.empty("orders")
+    for one in (c.CreatePipeline(spec=loaded().spec.stored()), *given):
+        records = seal(
+            decide(state, one),
+            stream="orders",
+            after_sequence=state.version,
+            previous_hash=state.last_hash,
+            time=NOW + timedelta(seconds=state.version),
+        )
+        await journal.append("orders", state.version, records)
+        state = fold(state, records)
+    return journal
+
+
+async def test_what_temporal_forgot_comes_back_from_the_journal() -> None:
+    client, notes = Forgetful(), list[str]()
+    journal = await past(c.StartPipeline(), c.StopPipeline(reason="enough"))
+    state = await command.recall(client, journal, "orders", notes.append)  # type: ignore[arg-type]
+    assert state is not None and (state.status, state.version, client.given) == ("stopped", 3, ["restore"])
+    assert notes == ["Temporal does not know orders: restoring it from the journal, event 3"]
+
+
+async def test_what_never_was_is_not_recalled() -> None:
+    client = Forgetful()
+    assert await command.recall(client, MemoryJournal(), "orders", print) is None  # type: ignore[arg-type]
+    assert client.given == []
+
+
+async def test_what_was_deleted_stays_deleted() -> None:
+    client = Forgetful()
+    with pytest.raises(IllegalCommand, match="take another name or id"):
+        await command.recall(client, await past(c.DeletePipeline()), "orders", print)  # type: ignore[arg-type]
+    assert client.given == []
 
 
 class Recorder:
