@@ -6,10 +6,12 @@ Runs a handful of scenarios on the embedded server and writes `histories/VERSION
 from __future__ import annotations
 
 import asyncio
+import json
 import sys
 import tempfile
 from collections.abc import Awaitable, Callable
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 
@@ -92,13 +94,24 @@ SCENARIOS: dict[str, Callable[[Client, str], Awaitable[None]]] = {
 }
 
 
+def write(path: Path, history: str) -> None:
+    """Without what tells of the machine it was recorded on: stack traces and process names, which replay ignores."""
+
+    def bare(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {key: "" if key in ("stackTrace", "identity") else bare(inner) for key, inner in value.items()}
+        return [bare(inner) for inner in value] if isinstance(value, list) else value
+
+    path.write_text(json.dumps(bare(json.loads(history)), indent=1) + "\n")
+
+
 async def record(here: Platform, version: str) -> None:
     client = here.client
     for scenario, play in SCENARIOS.items():
         name = f"{version.replace('.', '-')}-{scenario}"
         await play(client, name)
         history = await client.temporal.get_workflow_handle(workflow_id(name)).fetch_history()
-        (FOLDER / f"{version}-{scenario}.json").write_text(history.to_json())
+        write(FOLDER / f"{version}-{scenario}.json", history.to_json())
         print(name, len(history.events), "events")
     name = f"{version.replace('.', '-')}-continued"
     short = Client(
@@ -111,7 +124,7 @@ async def record(here: Platform, version: str) -> None:
     await short.start(name)
     await until(client, name, Status.COMPLETED)
     history = await client.temporal.get_workflow_handle(workflow_id(name), run_id=first.run_id).fetch_history()
-    (FOLDER / f"{version}-continued.json").write_text(history.to_json())
+    write(FOLDER / f"{version}-continued.json", history.to_json())
     print(name, len(history.events), "events")
 
 
