@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
+from dataflow.cli.recall import recall
 from dataflow.cli.render import state_json, state_lines
 from dataflow.cli.result import DONE, JSON, emit, note, perform, refuse_file, say
 from dataflow.cli.session import is_up, session, settings
@@ -48,13 +49,16 @@ async def _submit(file: str, start: bool, update: bool, as_json: bool) -> int:
             state = await client.update(spec.pipeline_id, spec)
         return await client.start(spec.pipeline_id) if start else state
 
-    return await _act(act, as_json, runs=start)
+    return await _act(spec.pipeline_id, act, as_json, runs=start)
 
 
-async def _act(act: Callable[[Client], Awaitable[PipelineState]], as_json: bool, *, runs: bool = False) -> int:
+async def _act(
+    pipeline: str, act: Callable[[Client], Awaitable[PipelineState]], as_json: bool, *, runs: bool = False
+) -> int:
     chosen = settings()
     alone = not is_up(chosen)
     async with session(chosen, note) as up:
+        await recall(up.client, up.journal, pipeline, note)
         state = await act(up.client)
     if as_json:
         emit(state_json(state))
@@ -68,36 +72,36 @@ async def _act(act: Callable[[Client], Awaitable[PipelineState]], as_json: bool,
 
 def start(pipeline: str = _ID, as_json: bool = JSON) -> None:
     """Start a pipeline, or start it again where it was stopped."""
-    perform(_act(lambda client: client.start(pipeline), as_json, runs=True), as_json=as_json)
+    perform(_act(pipeline, lambda client: client.start(pipeline), as_json, runs=True), as_json=as_json)
 
 
 def stop(pipeline: str = _ID, reason: str = _REASON, as_json: bool = JSON) -> None:
     """End a run at an epoch boundary.
 
     Start goes on from there."""
-    perform(_act(lambda client: client.stop(pipeline, reason), as_json), as_json=as_json)
+    perform(_act(pipeline, lambda client: client.stop(pipeline, reason), as_json), as_json=as_json)
 
 
 def pause(pipeline: str = _ID, reason: str = _REASON, as_json: bool = JSON) -> None:
     """Hold a running pipeline at an epoch boundary."""
-    perform(_act(lambda client: client.pause(pipeline, reason), as_json), as_json=as_json)
+    perform(_act(pipeline, lambda client: client.pause(pipeline, reason), as_json), as_json=as_json)
 
 
 def resume(pipeline: str = _ID, as_json: bool = JSON) -> None:
     """Go on after a pause."""
-    perform(_act(lambda client: client.resume(pipeline), as_json, runs=True), as_json=as_json)
+    perform(_act(pipeline, lambda client: client.resume(pipeline), as_json, runs=True), as_json=as_json)
 
 
 def reset(pipeline: str = _ID, from_start: bool = _FROM_START, as_json: bool = JSON) -> None:
     """Bring a pipeline back to configured.
 
     A failed or completed one keeps definition and checkpoint, unless --from-start is given."""
-    perform(_act(lambda client: client.reset(pipeline, from_start=from_start), as_json), as_json=as_json)
+    perform(_act(pipeline, lambda client: client.reset(pipeline, from_start=from_start), as_json), as_json=as_json)
 
 
 def delete(pipeline: str = _ID, as_json: bool = JSON) -> None:
     """Retire a pipeline for good. Its events and its output stay; its id is not given out again."""
-    perform(_act(lambda client: client.delete(pipeline), as_json), as_json=as_json)
+    perform(_act(pipeline, lambda client: client.delete(pipeline), as_json), as_json=as_json)
 
 
 COMMANDS = (submit, start, stop, pause, resume, reset, delete)

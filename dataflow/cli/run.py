@@ -12,13 +12,13 @@ import typer
 
 from dataflow.cli.display import Display, display
 from dataflow.cli.interrupt import Interrupt
+from dataflow.cli.recall import recall
 from dataflow.cli.result import DONE, FAILED, JSON, count, emit, perform, refuse_file, say
 from dataflow.cli.session import session, settings
 
 if TYPE_CHECKING:
     from dataflow.domain.spec import PipelineSpec
     from dataflow.domain.state import PipelineState
-    from dataflow.journal import Journal
     from dataflow.platform import Platform
     from dataflow.sdk.client import Client
     from dataflow.sdk.progress import Progress
@@ -93,27 +93,6 @@ def where(up: Platform, pipeline: str) -> str:
     if up.address.ui:
         return f"Temporal UI: {up.address.ui}/namespaces/{up.address.namespace}/workflows/{workflow}"
     return f"Temporal: {up.address.target}, namespace {up.address.namespace}, workflow pipeline/{pipeline}"
-
-
-async def recall(client: Client, journal: Journal, pipeline: str, note: Callable[[str], None]) -> PipelineState | None:
-    """The pipeline's state, None where there never was one. What Temporal has forgotten is restored from the journal.
-
-    Raises `IllegalCommand` for a pipeline that was deleted."""
-    from dataflow.errors import IllegalCommand, NotFound
-    from dataflow.journal.history import state_at
-
-    try:
-        return await client.state(pipeline)
-    except NotFound:
-        try:
-            state = await state_at(journal, pipeline)
-        except NotFound:
-            return None
-    if state.status == "deleted":
-        raise IllegalCommand(f"{pipeline} was deleted", hint="its id is not given out again: take another name or id")
-    note(f"Temporal does not know {pipeline}: restoring it from the journal, event {state.version}")
-    await client.restore(state)
-    return await client.state(pipeline)
 
 
 async def begin(

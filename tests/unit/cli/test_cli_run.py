@@ -20,6 +20,7 @@ from dataflow import specfile
 from dataflow.cli import run as command
 from dataflow.cli.display import LiveDisplay, PlainDisplay, Rate, live_line, told
 from dataflow.cli.interrupt import Interrupt
+from dataflow.cli.recall import recall
 from dataflow.domain import commands as c
 from dataflow.domain.events import seal
 from dataflow.domain.flow import Counters
@@ -201,21 +202,21 @@ async def past(*given: c.Command) -> MemoryJournal:
 async def test_what_temporal_forgot_comes_back_from_the_journal() -> None:
     client, notes = Forgetful(), list[str]()
     journal = await past(c.StartPipeline(), c.StopPipeline(reason="enough"))
-    state = await command.recall(client, journal, "orders", notes.append)  # type: ignore[arg-type]
+    state = await recall(client, journal, "orders", notes.append)  # type: ignore[arg-type]
     assert state is not None and (state.status, state.version, client.given) == ("stopped", 3, ["restore"])
     assert notes == ["Temporal does not know orders: restoring it from the journal, event 3"]
 
 
 async def test_what_never_was_is_not_recalled() -> None:
     client = Forgetful()
-    assert await command.recall(client, MemoryJournal(), "orders", print) is None  # type: ignore[arg-type]
+    assert await recall(client, MemoryJournal(), "orders", print) is None  # type: ignore[arg-type]
     assert client.given == []
 
 
 async def test_what_was_deleted_stays_deleted() -> None:
     client = Forgetful()
     with pytest.raises(IllegalCommand, match="take another name or id"):
-        await command.recall(client, await past(c.DeletePipeline()), "orders", print)  # type: ignore[arg-type]
+        await recall(client, await past(c.DeletePipeline()), "orders", print)  # type: ignore[arg-type]
     assert client.given == []
 
 
