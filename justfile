@@ -14,13 +14,17 @@ test *arguments="-q":
 
 # formatting and lint, mended where that is possible
 lint:
-    uv run --locked ruff format .
-    uv run --locked ruff check --fix .
-    uv run --locked lint-imports
+    .venv/bin/ruff format .
+    .venv/bin/ruff check --fix .
+    .venv/bin/lint-imports
+
+# pin the libraries after a change of pyproject.toml
+lock:
+    bash scripts/lock
 
 # the strict type checker
 types:
-    uv run --locked mypy
+    .venv/bin/mypy
 
 # run the sample pipeline and show its result
 demo:
@@ -28,8 +32,8 @@ demo:
 
 # measure against plain Polars; results under bench/results
 bench *arguments:
-    uv run --locked python -m bench {{ arguments }}
+    .venv/bin/python -m bench {{ arguments }}
 
 # the real servers without Docker: just servers up [kafka cassandra elasticsearch postgres redis temporal], down, status
 servers *arguments="status":
-    uv run --locked python docker/local {{ arguments }}
+    .venv/bin/python docker/local {{ arguments }}
