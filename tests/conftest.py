@@ -14,6 +14,7 @@ import shutil
 import sys
 import tempfile
 import threading
+import uuid
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
@@ -128,3 +129,42 @@ def _on_demand(name: str) -> Callable[..., Any]:
 
 
 kafka, cassandra, elasticsearch, postgres, redis = map(_on_demand, ON_DEMAND)
+
+
+@pytest.fixture
+def unique() -> str:
+    """A name of the test's own, good for a topic, a table, an index: `t_` and twelve hexadecimal digits."""
+    return f"t_{uuid.uuid4().hex[:12]}"
+
+
+@pytest.fixture
+def postgres_url(postgres: Site, unique: str) -> Iterator[str]:
+    """The address of an empty database of the test's own."""
+    import psycopg
+
+    with psycopg.connect(f"postgresql://postgres@127.0.0.1:{postgres.port}/postgres", autocommit=True) as admin:
+        admin.execute(f"CREATE DATABASE {unique}")  # type: ignore[arg-type]
+    yield f"postgresql://postgres@127.0.0.1:{postgres.port}/{unique}"
+    with psycopg.connect(f"postgresql://postgres@127.0.0.1:{postgres.port}/postgres", autocommit=True) as admin:
+        admin.execute(f"DROP DATABASE {unique} WITH (FORCE)")  # type: ignore[arg-type]
+
+
+@pytest.fixture
+def cassandra_session(cassandra: Site, unique: str) -> Iterator[Any]:
+    """A session of the Cassandra driver in a keyspace of the test's own (its name is `session.keyspace`)."""
+    from cassandra.cluster import EXEC_PROFILE_DEFAULT, Cluster, ExecutionProfile
+    from cassandra.policies import WhiteListRoundRobinPolicy
+
+    profile = ExecutionProfile(WhiteListRoundRobinPolicy(["127.0.0.1"]), request_timeout=60)
+    cluster = Cluster(
+        ["127.0.0.1"], cassandra.port, protocol_version=5, execution_profiles={EXEC_PROFILE_DEFAULT: profile}
+    )
+    session = cluster.connect()
+    try:
+        replication = "{'class': 'SimpleStrategy', 'replication_factor': 1}"
+        session.execute(f"CREATE KEYSPACE {unique} WITH replication = {replication}")
+        session.set_keyspace(unique)
+        yield session
+        session.execute(f"DROP KEYSPACE {unique}")
+    finally:
+        cluster.shutdown()

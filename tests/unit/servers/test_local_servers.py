@@ -1,5 +1,6 @@
 """The servers without Docker: started, found again, hurt, restarted with their data, and gone afterwards."""
 
+import asyncio
 import json
 import os
 import signal
@@ -7,9 +8,14 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import psutil
+import psycopg
 import pytest
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
+from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+from cassandra.cluster import NoHostAvailable
 from servers import cli, java, wire
 from servers.fleet import MAIN, SERVERS, Fleet, NotUp
 from servers.held import Held
@@ -156,17 +162,64 @@ def test_java_is_looked_for_by_version(monkeypatch: pytest.MonkeyPatch, tmp_path
         java.find(99)
 
 
+def test_each_test_has_a_database_of_its_own(postgres_url: str, unique: str) -> None:
+    with psycopg.connect(postgres_url) as connection:
+        found = connection.execute("SELECT current_database(), count(*) FROM pg_tables WHERE schemaname = 'public'")
+        assert found.fetchone() == (unique, 0)
+
+
+async def test_postgres_keeps_what_it_committed(fleet: Fleet, postgres_url: str) -> None:
+    with psycopg.connect(postgres_url) as connection:
+        connection.execute("CREATE TABLE kept AS SELECT generate_series(1, 1000) AS n")
+    with psycopg.connect(postgres_url) as connection:
+        connection.execute("INSERT INTO kept VALUES (-1)")
+        fleet.kill("postgres")  # in the middle of a transaction
+        with pytest.raises(psycopg.OperationalError):
+            connection.commit()
+    await fleet.restart("postgres", print)
+    with psycopg.connect(postgres_url) as connection:
+        assert connection.execute("SELECT count(*), sum(n) FROM kept").fetchone() == (1000, 500500)
+
+
 @pytest.mark.slow
-async def test_kafka_survives_kill_9(fleet: Fleet, kafka: Site) -> None:
-    assert wire.kafka(kafka.port) == 1
+async def test_kafka_keeps_what_it_acknowledged(fleet: Fleet, kafka: Site, unique: str) -> None:
+    brokers = f"127.0.0.1:{kafka.port}"
+    admin = AIOKafkaAdminClient(bootstrap_servers=brokers)
+    await admin.start()
+    await admin.create_topics([NewTopic(unique, num_partitions=2, replication_factor=1)])
+    await admin.close()
+    sent = [str(number).encode() for number in range(200)]
+    async with AIOKafkaProducer(bootstrap_servers=brokers, acks="all") as producer:
+        for number, value in enumerate(sent):
+            await producer.send_and_wait(unique, value, partition=number % 2)
     fleet.kill("kafka")
     await fleet.restart("kafka", print)
-    assert wire.kafka(kafka.port) == 1
+    got: list[bytes] = []
+    async with AIOKafkaConsumer(unique, bootstrap_servers=brokers, auto_offset_reset="earliest") as consumer:
+        async with asyncio.timeout(60):
+            while len(got) < len(sent):
+                batches = await consumer.getmany(timeout_ms=1000)
+                got += [record.value for records in batches.values() for record in records]
+    assert sorted(got) == sorted(sent)
 
 
 @pytest.mark.slow
-def test_cassandra_answers(cassandra: Site) -> None:
-    assert wire.cassandra(cassandra.port).startswith("5.")
+async def test_cassandra_keeps_what_it_acknowledged(fleet: Fleet, cassandra: Site, cassandra_session: Any) -> None:
+    assert (
+        wire.cassandra(cassandra.port) == cassandra_session.execute("SELECT release_version FROM system.local").one()[0]
+    )
+    cassandra_session.execute("CREATE TABLE kept (n int PRIMARY KEY)")
+    for number in range(200):
+        cassandra_session.execute("INSERT INTO kept (n) VALUES (%s)", (number,))
+    fleet.kill("cassandra")
+    await fleet.restart("cassandra", print)
+    async with asyncio.timeout(120):
+        while True:  # the driver finds its way back by itself
+            try:
+                assert cassandra_session.execute("SELECT count(*) FROM kept").one()[0] == 200
+                return
+            except NoHostAvailable:
+                await asyncio.sleep(0.1)
 
 
 @pytest.mark.slow
