@@ -37,3 +37,7 @@ bench *arguments:
 # the real servers without Docker: just servers up [kafka cassandra elasticsearch postgres redis temporal], down, status
 servers *arguments="status":
     .venv/bin/python docker/local {{ arguments }}
+
+# the reference under docs/reference, written again from the code
+docs:
+    .venv/bin/python -m dataflow.docgen
