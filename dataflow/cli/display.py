@@ -107,7 +107,7 @@ class LiveDisplay:
         self._live.stop()
 
     def note(self, text: str) -> None:
-        self._console.print(text, highlight=False, markup=False)
+        self._console.print(text, highlight=False, markup=False, soft_wrap=True)
 
     def update(self, progress: Progress) -> None:
         self._begun = self._begun or time.monotonic()

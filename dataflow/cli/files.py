@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from math import isfinite
 from typing import TYPE_CHECKING, Any
 
 import typer
@@ -139,10 +140,25 @@ def _view_json(view: View) -> dict[str, Any]:
         "stage": view.name,
         "type": view.label,
         "columns": format_schema(view.rows.schema),
-        "rows": view.rows.to_dicts(),
+        "rows": [_plain(row) for row in view.rows.to_dicts()],
         "filtered": view.filtered,
         "rejected": view.rejected.to_dicts(),
     }
+
+
+def _plain(value: Any) -> Any:
+    """JSON has no NaN and no infinity, and no bytes: their text, then."""
+    match value:
+        case float() if not isfinite(value):
+            return str(value)
+        case bytes():
+            return value.hex()
+        case dict():
+            return {key: _plain(inner) for key, inner in value.items()}
+        case list():
+            return [_plain(inner) for inner in value]
+        case _:
+            return value
 
 
 def _show(view: View) -> None:

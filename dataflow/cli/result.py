@@ -34,7 +34,7 @@ def _performed(command: Coroutine[Any, Any, int], as_json: bool, file: str) -> i
 
 def emit(value: Mapping[str, Any]) -> None:
     """The one JSON object of a command."""
-    sys.stdout.write(json.dumps(value, ensure_ascii=False, default=str) + "\n")
+    sys.stdout.write(json.dumps(value, ensure_ascii=False, allow_nan=False, default=str) + "\n")
     sys.stdout.flush()
 
 

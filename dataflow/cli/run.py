@@ -27,6 +27,9 @@ if TYPE_CHECKING:
 SILENCE = 60.0
 """Seconds without an answer after which `run` gives up waiting (the pipeline itself goes on where workers are)."""
 
+NO_NEW_RESULT = {"description", "owner", "checkpoint", "retry", "timeouts", "parallelism", "delivery"}
+"""Keys that do not change what comes out: for their sake a completed pipeline does not run again."""
+
 _FILE = typer.Argument(help="The pipeline file, YAML or JSON.", show_default=False)
 _AGAIN = typer.Option(False, "--again", help="Begin a new generation: read everything anew, replace the output.")
 
@@ -66,6 +69,8 @@ async def _run(file: str, again: bool, as_json: bool) -> int:
             known = await recall(up.client, up.journal, loaded.spec.pipeline_id, shown.note)
             if report.problems and known is None:
                 return refuse_file(report.problems, as_json=as_json, file=file)
+            if interrupt.number:
+                return 128 + interrupt.number
             shown.note(where(up, loaded.spec.pipeline_id))
             started = time.monotonic()
             await begin(up.client, loaded, known, again=again, note=shown.note)
@@ -109,7 +114,8 @@ async def begin(
     if state is None:
         await client.create(spec)
         return await client.start(pipeline)
-    changed = dict(state.spec) != spec.stored()
+    changes = differing(state.spec, spec.stored())
+    changed = bool(changes)
     if state.status == "running":
         if again:
             raise IllegalCommand(f"{pipeline} is running", hint=f"dataflow stop {pipeline} first")
@@ -124,7 +130,7 @@ async def begin(
             return await client.resume(pipeline)
         state = await client.stop(pipeline, "to be changed")
     if state.status == "completed" and not again:
-        if not changed:
+        if changes <= NO_NEW_RESULT:
             note(f"{pipeline} is completed already: nothing to do (--again starts a new generation)")
             return state
         note(f"{pipeline} is completed, but its file has changed since: starting a new generation")
@@ -141,6 +147,11 @@ async def begin(
         await change(client, spec)
         note(f"the definition of {pipeline} has changed, using the new one")
     return await client.start(pipeline)
+
+
+def differing(stored: Mapping[str, Any], wanted: Mapping[str, Any]) -> set[str]:
+    """The top-level keys in which two stored definitions differ."""
+    return {key for key in {*stored, *wanted} if stored.get(key) != wanted.get(key)}
 
 
 async def change(client: Client, spec: PipelineSpec) -> None:

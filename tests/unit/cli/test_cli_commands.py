@@ -114,6 +114,15 @@ def test_preview_shows_every_stage() -> None:
     assert "order_id" in call("preview", "good.yaml").stdout
 
 
+def test_preview_of_what_json_has_no_words_for() -> None:
+    Path("nan.yaml").write_text(
+        "name: nan\nsource: {type: file, path: n.csv, columns: {a: DOUBLE}}\nsink: {type: console}\n"
+    )
+    Path("n.csv").write_text("a\nNaN\ninf\n1.5\n")
+    [stage] = object_of(call("preview", "nan.yaml", "--json"))["stages"]
+    assert [row["a"] for row in stage["rows"]] == ["nan", "inf", 1.5]
+
+
 def test_connectors() -> None:
     listed = call("connectors")
     assert listed.exit_code == 0 and "generator" in listed.stdout

@@ -163,6 +163,13 @@ async def test_begin_from_every_status(status: str, changed: bool, again: bool, 
         assert state.definition.transforms == wanted.spec.transforms
 
 
+async def test_a_new_description_is_no_reason_to_run_again() -> None:
+    client, notes = await client_in("completed"), list[str]()
+    wanted = loaded(description="said better", checkpoint={"interval": "2s"})
+    state = await command.begin(client, wanted, client.state_now, again=False, note=notes.append)  # type: ignore[arg-type]
+    assert client.given == [] and state.status == "completed" and "nothing to do" in notes[0]
+
+
 async def test_begin_creates_what_is_new() -> None:
     client = FakeClient()
     state = await command.begin(client, loaded(), None, again=False, note=lambda text: None)  # type: ignore[arg-type]
