@@ -11,8 +11,7 @@ import polars as pl
 from pydantic import Field, field_validator, model_validator
 
 from dataflow.components import Config
-from dataflow.connectors.file.formats import TABBED, format_of, suffixes
-from dataflow.connectors.file.sink_config import Compression, FileFormat
+from dataflow.connectors.file.formats import TABBED, Compression, FileFormat, format_of, suffixes
 from dataflow.domain.spec import Bytes
 from dataflow.expressions import type_name, type_named
 from dataflow.expressions.types import NAMES

@@ -11,14 +11,13 @@ import polars as pl
 
 from dataflow.connectors.file.config import FileSourceConfig
 from dataflow.connectors.file.csv import is_temporal
-from dataflow.connectors.file.formats import format_of
+from dataflow.connectors.file.formats import FileFormat, format_of
 from dataflow.connectors.file.header import Front, agree, line_end
 from dataflow.connectors.file.infer import json_types, text_types
 from dataflow.connectors.file.opening import Opener
 from dataflow.connectors.file.parquet import ParquetFile
 from dataflow.connectors.file.pieces import Parsed
 from dataflow.connectors.file.pin import Pin
-from dataflow.connectors.file.sink_config import FileFormat
 from dataflow.connectors.file.streams import BOM, Stream
 from dataflow.connectors.file.text import TEXT_SCHEMA
 from dataflow.connectors.file.worklist import WorkFile

@@ -10,7 +10,8 @@ import polars as pl
 from dataflow.connectors.file.encode_codec import make_codec
 from dataflow.connectors.file.encode_parquet import ParquetEncoder
 from dataflow.connectors.file.encode_rows import make_format
-from dataflow.connectors.file.sink_config import FileFormat, FileSinkConfig
+from dataflow.connectors.file.formats import FileFormat
+from dataflow.connectors.file.sink_config import FileSinkConfig
 
 
 class Encoder(Protocol):

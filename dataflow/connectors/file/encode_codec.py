@@ -9,7 +9,7 @@ from typing import Any, Protocol
 
 import zstandard
 
-from dataflow.connectors.file.sink_config import Compression
+from dataflow.connectors.file.formats import Compression
 
 _GZIP_HEADER = b"\x1f\x8b\x08\x00\x00\x00\x00\x00\x00\xff"  # RFC 1952: deflate, no flags, no time, unknown system
 

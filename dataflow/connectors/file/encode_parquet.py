@@ -15,8 +15,9 @@ from typing import Any, Literal
 
 import polars as pl
 
+from dataflow.connectors.file.formats import Compression
 from dataflow.connectors.file.parquet_footer import MAGIC, Struct, footer_bytes, moved_groups, split_file
-from dataflow.connectors.file.sink_config import Compression, FileSinkConfig
+from dataflow.connectors.file.sink_config import FileSinkConfig
 from dataflow.errors import Corrupt, Rejected
 
 _GROUP_ROWS = 250_000

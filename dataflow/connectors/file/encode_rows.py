@@ -9,7 +9,8 @@ from typing import Any, Protocol
 
 import polars as pl
 
-from dataflow.connectors.file.sink_config import FileFormat, FileSinkConfig
+from dataflow.connectors.file.formats import FileFormat
+from dataflow.connectors.file.sink_config import FileSinkConfig
 from dataflow.errors import Rejected
 
 _MARKED = {"utf-8-sig": "utf-8", "utf-16": f"utf-16-{sys.byteorder[0]}e", "utf-32": f"utf-32-{sys.byteorder[0]}e"}

@@ -2,9 +2,23 @@
 
 from __future__ import annotations
 
+from enum import StrEnum
 from pathlib import PurePath
 
-from dataflow.connectors.file.sink_config import Compression, FileFormat
+
+class FileFormat(StrEnum):
+    CSV = "csv"
+    JSONL = "jsonl"
+    JSON = "json"
+    TEXT = "text"
+    PARQUET = "parquet"
+
+
+class Compression(StrEnum):
+    NONE = "none"
+    GZIP = "gzip"
+    ZSTD = "zstd"
+
 
 _FORMATS = {
     ".csv": FileFormat.CSV,

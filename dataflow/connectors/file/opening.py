@@ -11,13 +11,12 @@ import polars as pl
 from dataflow.connectors.file.config import FileSourceConfig
 from dataflow.connectors.file.csv import CsvParser, Layout
 from dataflow.connectors.file.csv_records import Dialect
-from dataflow.connectors.file.formats import TABBED, compression_of, suffixes
+from dataflow.connectors.file.formats import TABBED, FileFormat, compression_of, suffixes
 from dataflow.connectors.file.header import Front, agree, front, line_end, peek
 from dataflow.connectors.file.json import Elements
 from dataflow.connectors.file.jsonl import JsonlParser
 from dataflow.connectors.file.pieces import RecordParser
 from dataflow.connectors.file.position import MARK, Place, mark, verify
-from dataflow.connectors.file.sink_config import FileFormat
 from dataflow.connectors.file.streams import Stream, head, open_stream
 from dataflow.connectors.file.text import TextParser
 from dataflow.connectors.file.worklist import WorkFile

@@ -10,7 +10,7 @@ from typing import cast
 import polars as pl
 import pyarrow as pa
 
-from dataflow.connectors.file.sink_config import FileFormat
+from dataflow.connectors.file.formats import FileFormat
 from dataflow.errors import Corrupt
 
 

@@ -11,12 +11,12 @@ import polars as pl
 from dataflow.connectors.file import rejects
 from dataflow.connectors.file.config import FileSourceConfig
 from dataflow.connectors.file.discovery import same_columns
+from dataflow.connectors.file.formats import FileFormat
 from dataflow.connectors.file.opening import Opener
 from dataflow.connectors.file.parquet import ParquetFile
 from dataflow.connectors.file.pieces import Piece, RecordFile
 from dataflow.connectors.file.pin import Pin
 from dataflow.connectors.file.position import MARK, Place, mark, verify
-from dataflow.connectors.file.sink_config import FileFormat
 from dataflow.connectors.file.streams import head
 from dataflow.connectors.file.worklist import WorkFile
 from dataflow.errors import Corrupt

@@ -3,43 +3,15 @@
 from __future__ import annotations
 
 import codecs
-from enum import StrEnum
 from pathlib import PurePath
 from typing import Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
 from dataflow.components import Config
+from dataflow.connectors.file.formats import TABBED, Compression, FileFormat, compression_of, format_of, suffixes
 from dataflow.domain.spec import Bytes
 
-
-class FileFormat(StrEnum):
-    CSV = "csv"
-    JSONL = "jsonl"
-    JSON = "json"
-    TEXT = "text"
-    PARQUET = "parquet"
-
-
-class Compression(StrEnum):
-    NONE = "none"
-    GZIP = "gzip"
-    ZSTD = "zstd"
-
-
-_FORMATS = {
-    ".csv": FileFormat.CSV,
-    ".tsv": FileFormat.CSV,
-    ".jsonl": FileFormat.JSONL,
-    ".ndjson": FileFormat.JSONL,
-    ".json": FileFormat.JSON,
-    ".txt": FileFormat.TEXT,
-    ".text": FileFormat.TEXT,
-    ".log": FileFormat.TEXT,
-    ".parquet": FileFormat.PARQUET,
-    ".pq": FileFormat.PARQUET,
-}
-_CODECS = {".gz": Compression.GZIP, ".gzip": Compression.GZIP, ".zst": Compression.ZSTD, ".zstd": Compression.ZSTD}
 _SUFFIXES = {
     FileFormat.CSV: ".csv",
     FileFormat.JSONL: ".jsonl",
@@ -111,11 +83,8 @@ class FileSinkConfig(Config):
     @model_validator(mode="before")
     @classmethod
     def _tabs(cls, data: Any) -> Any:
-        if isinstance(data, dict) and "delimiter" not in data and isinstance(data.get("path"), str):
-            suffixes = [suffix.lower() for suffix in PurePath(data["path"]).suffixes]
-            if ".tsv" in suffixes[-2:]:
-                return {**data, "delimiter": "\t"}
-        return data
+        given = isinstance(data, dict) and "delimiter" not in data and isinstance(data.get("path"), str)
+        return {**data, "delimiter": "\t"} if given and suffixes(data["path"])[0] in TABBED else data
 
     @model_validator(mode="after")
     def _consistent(self) -> FileSinkConfig:
@@ -141,11 +110,8 @@ class FileSinkConfig(Config):
     def file_format(self) -> FileFormat:
         if self.format:
             return self.format
-        suffixes = [suffix.lower() for suffix in PurePath(self.path).suffixes] if self.single else []
-        if suffixes and suffixes[-1] in _CODECS:
-            suffixes.pop()
-        if suffixes and suffixes[-1] in _FORMATS:
-            return _FORMATS[suffixes[-1]]
+        if self.single and (named := format_of(self.path)):
+            return named
         raise ValueError(f"format is needed: it cannot be told from the path {self.path!r}")
 
     @property
@@ -155,7 +121,7 @@ class FileSinkConfig(Config):
             return self.compression
         if self.file_format is FileFormat.PARQUET:
             return Compression.ZSTD
-        return _CODECS.get(PurePath(self.path).suffix.lower(), Compression.NONE) if self.single else Compression.NONE
+        return compression_of(self.path) if self.single else Compression.NONE
 
     @property
     def part_suffix(self) -> str:

@@ -9,7 +9,7 @@ from typing import Any, Protocol
 
 import pyarrow as pa
 
-from dataflow.connectors.file.sink_config import Compression
+from dataflow.connectors.file.formats import Compression
 from dataflow.connectors.file.worklist import unreadable
 from dataflow.errors import DataFlowError, Rejected
 

@@ -17,9 +17,9 @@ from hypothesis import strategies as st
 
 from dataflow.connectors.file.csv import CsvParser, Layout
 from dataflow.connectors.file.csv_records import Dialect
+from dataflow.connectors.file.formats import Compression
 from dataflow.connectors.file.pieces import RecordFile
 from dataflow.connectors.file.position import Place
-from dataflow.connectors.file.sink_config import Compression
 from dataflow.connectors.file.streams import open_stream
 
 text = st.text(

@@ -13,9 +13,9 @@ import pytest
 from pydantic import ValidationError
 
 from dataflow.connectors.file.config import FileSourceConfig
+from dataflow.connectors.file.formats import FileFormat
 from dataflow.connectors.file.pin import Pin, pinned
 from dataflow.connectors.file.position import Place, place
-from dataflow.connectors.file.sink_config import FileFormat
 from dataflow.domain.flow import Position
 from dataflow.errors import Corrupt, NotFound, Rejected
 
