@@ -59,8 +59,13 @@ def downgrade(target: str | Connection, revision: str = "base") -> None:
         command.downgrade(_config(connection), revision)
 
 
+def is_known(revision: str | None) -> bool:
+    """Whether this version has a script of that revision; of the empty schema (None) it knows everything."""
+    return revision is None or any((SCRIPTS / "versions").glob(f"{revision}_*.py"))
+
+
 def _refuse_unknown(found: str | None) -> None:
-    if found is not None and not any((SCRIPTS / "versions").glob(f"{found}_*.py")):
+    if not is_known(found):
         raise Rejected(
             f"the database has schema {found}, which this version (up to {HEAD}) does not know",
             code="SCHEMA_TOO_NEW",
@@ -90,4 +95,4 @@ def _connection(target: str | Connection) -> Iterator[Connection]:
         engine.dispose()
 
 
-__all__ = ["HEAD", "SCRIPTS", "current", "downgrade", "upgrade"]
+__all__ = ["HEAD", "SCRIPTS", "current", "downgrade", "is_known", "upgrade"]

@@ -1,0 +1,84 @@
+"""The journal's schema: numbered revisions, by alembic in SQLite and PostgreSQL, by CQL files in Cassandra."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import migrations
+from dataflow.errors import Rejected
+from dataflow.journal.sql_engine import journal_url
+from dataflow.migrate.stores import Standing, State, Store
+
+NAME = "journal"
+
+
+def journal_store(url: str) -> Store:
+    """The store behind the journal's URL. `Rejected` for a URL of no kind that is known."""
+    if url.partition(":")[0] == "memory":
+        return MemoryStore()
+    return SqlStore(url)
+
+
+def revision_standing(name: str, where: str, found: str | None, wanted: str, known: bool) -> Standing:
+    """How the revision found compares with the one that is wanted."""
+    if found == wanted:
+        return Standing(name, where, State.CURRENT, found, wanted)
+    if found is None or known:
+        return Standing(name, where, State.BEHIND, found or "", wanted)
+    return Standing(name, where, State.NEWER, found, wanted, "a later version of DataFlow has written it: install that")
+
+
+class MemoryStore:
+    """The journal in memory: it has no schema."""
+
+    name = NAME
+    where = "memory:"
+
+    async def standing(self) -> Standing:
+        return Standing(self.name, self.where, State.CURRENT, detail="has no schema")
+
+    up = down = standing
+
+
+class SqlStore:
+    """The journal in SQLite or PostgreSQL."""
+
+    name = NAME
+
+    def __init__(self, url: str) -> None:
+        parsed = journal_url(url)
+        self.url = url
+        self.where = parsed.render_as_string(hide_password=True)
+        self._file = Path(parsed.database or "") if parsed.get_backend_name() == "sqlite" else None
+
+    async def standing(self) -> Standing:
+        return await asyncio.to_thread(self._standing)
+
+    async def up(self) -> Standing:
+        await asyncio.to_thread(migrations.upgrade, self.url)
+        return await self.standing()
+
+    async def down(self) -> Standing:
+        await asyncio.to_thread(self._down)
+        return await self.standing()
+
+    def _standing(self) -> Standing:
+        if self._missing():
+            return revision_standing(self.name, self.where, None, migrations.HEAD, True)
+        found = migrations.current(self.url)
+        return revision_standing(self.name, self.where, found, migrations.HEAD, migrations.is_known(found))
+
+    def _down(self) -> None:
+        if self._missing():
+            return
+        found = migrations.current(self.url)
+        if found is None:
+            return
+        if not migrations.is_known(found):
+            raise Rejected(f"schema {found} is not of this version, and cannot be taken back by it", where=self.where)
+        migrations.downgrade(self.url, "-1")
+
+    def _missing(self) -> bool:
+        """SQLite would make an empty file by looking at it."""
+        return self._file is not None and not self._file.exists()
