@@ -7,7 +7,6 @@ look of its own. Values are JSON values: dates stay the text they were written a
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass, field
 from math import isfinite
 from typing import Any
@@ -18,7 +17,7 @@ from ruamel.yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 from ruamel.yaml.reader import ReaderError
 
 from dataflow.errors import InvalidSpec, Problem
-from dataflow.specfile import codes
+from dataflow.specfile import codes, syntax
 from dataflow.specfile.scalars import Scalar, lines
 
 _PREFIX = "tag:yaml.org,2002:"
@@ -87,23 +86,23 @@ def parse(text: str, *, strict_json: bool = False) -> Document:
     """Read the text. Raises `InvalidSpec` where it is no YAML (or JSON) at all; `Document.problems` holds the rest:
     duplicate keys, unknown tags, values that have no JSON form."""
     if strict_json:
-        _strict(text)
+        syntax.strict_json(text)
     try:
         root = YAML(typ="safe", pure=True).compose(text)
     except MarkedYAMLError as error:
-        raise InvalidSpec([_syntax(error)]) from error
+        raise InvalidSpec([syntax.of_yaml(error)]) from error
     except ReaderError as error:
         before = text[: error.position]
         place = (before.count("\n") + 1, error.position - before.rfind("\n"))
         name = f"U+{error.character:04X}" if isinstance(error.character, int) else repr(error.character)
-        raise InvalidSpec([_problem(f"the character {name} is not allowed here", *place)]) from error
+        raise InvalidSpec([syntax.broken(f"the character {name} is not allowed here", *place)]) from error
     except RecursionError as error:
-        raise InvalidSpec([_problem("the file is nested too deeply", 1, 1)]) from error
+        raise InvalidSpec([syntax.broken("the file is nested too deeply", 1, 1)]) from error
     except YAMLError as error:
-        raise InvalidSpec([_problem(str(error), 1, 1)]) from error
+        raise InvalidSpec([syntax.broken(str(error), 1, 1)]) from error
     document = Document()
     if root is None:
-        raise InvalidSpec([_problem("the file is empty", 1, 1)])
+        raise InvalidSpec([syntax.broken("the file is empty", 1, 1)])
     _Builder(lines(text), document).build(root)
     return document
 
@@ -121,7 +120,7 @@ class _Builder:
         try:
             self.document.data = self.value(root, ())
         except RecursionError as error:
-            raise InvalidSpec([_problem("the file is nested too deeply", 1, 1)]) from error
+            raise InvalidSpec([syntax.broken("the file is nested too deeply", 1, 1)]) from error
 
     def complain(self, path: Path, message: str, node: Node, code: str, hint: str = "") -> None:
         line, column = _start(node)
@@ -130,7 +129,7 @@ class _Builder:
     def value(self, node: Node, path: Path) -> Any:
         self.seen += 1
         if self.seen > MAX_VALUES:
-            raise InvalidSpec([_problem(f"the file unfolds to more than {MAX_VALUES} values", *_start(node))])
+            raise InvalidSpec([syntax.broken(f"the file unfolds to more than {MAX_VALUES} values", *_start(node))])
         if any(node is parent for parent in self.open):
             self.complain(path, "this alias contains itself", node, codes.SYNTAX)
             return None
@@ -224,52 +223,3 @@ def _integer(text: str) -> int:
     plain = text.replace("_", "").lower()
     digits = plain.lstrip("+-")
     return int(plain, 0) if digits[:2] in ("0x", "0o", "0b") else int(plain, 10)
-
-
-def _problem(message: str, line: int, column: int, hint: str = "") -> Problem:
-    return Problem("", message, codes.SYNTAX, hint, line, column)
-
-
-def _strict(text: str) -> None:
-    def refuse(name: str) -> None:
-        raise InvalidSpec([_problem(f"{name} is not JSON", 1, 1)])
-
-    try:
-        json.loads(text, parse_constant=refuse)
-    except json.JSONDecodeError as error:
-        message = f"this is not JSON: {error.msg[:1].lower()}{error.msg[1:]}"
-        raise InvalidSpec([_problem(message, error.lineno, error.colno)]) from error
-    except RecursionError as error:
-        raise InvalidSpec([_problem("the file is nested too deeply", 1, 1)]) from error
-
-
-def _syntax(error: MarkedYAMLError) -> Problem:
-    """ruamel's message in other words, where the usual cause is known."""
-    said = str(error.problem or error.context or error)
-    message, hint, opening = next(
-        ((message, hint, opening) for part, message, hint, opening in _CAUSES if part in said), ("", "", False)
-    )
-    begun = error.context_mark
-    # What is never closed is found out at the end of the file, far from where it was opened.
-    mark = begun if opening and begun else error.problem_mark or begun
-    line, column = (mark.line + 1, mark.column + 1) if mark else (1, 1)
-    if message:
-        return _problem(message.replace("%", said.partition("'")[2].partition("'")[0]), line, column, hint)
-    since = f", in what begins on line {begun.line + 1}" if begun else ""
-    return _problem(f"this is not YAML: {said}{since}", line, column)
-
-
-_CAUSES = (
-    # what ruamel says, what is wrong (% is the first thing ruamel quotes), what to do, whether to show the opening
-    (r"character '\t'", "a tab cannot indent", "use spaces", False),
-    ("cannot start any token", "a value cannot begin with %", "put the value in quotes", False),
-    ("mapping values are not allowed", "a ': ' where no mapping can begin", "put the value in quotes", False),
-    ("end of stream", "a quote is opened here and never closed", "close it", True),
-    ("but got '<stream end>'", "a bracket is opened here and never closed", "close it", True),
-    ("undefined alias", "the alias % is not defined before", "define it with an & first", False),
-    ("found another document", "only one document fits in a file", "remove the ---", False),
-    ("but got '{'", "a { inside of { } needs quotes", 'references too: "${env:NAME}"', False),
-    ("expected ',' or", "a comma is missing here, or the wrong bracket closes", "", False),
-    ("but found '<scalar>'", "text goes on after a closing quote", "put all of it in quotes", False),
-    ("expected <block end>", "this line does not belong to what is above it", "check the indentation", False),
-)

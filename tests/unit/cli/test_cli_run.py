@@ -20,6 +20,7 @@ from dataflow import specfile
 from dataflow.cli import run as command
 from dataflow.cli.display import LiveDisplay, PlainDisplay, Rate, live_line, told
 from dataflow.cli.interrupt import Interrupt
+from dataflow.cli.outcome import outcome, tell
 from dataflow.cli.recall import recall
 from dataflow.domain import commands as c
 from dataflow.domain.events import seal
@@ -285,7 +286,7 @@ def progress(status: str = "running", **changes: Any) -> Progress:
 
 
 def test_the_json_object_is_the_fixed_one() -> None:
-    result = command.outcome(progress("completed"), seconds=1.23456, startup=0.5)
+    result = outcome(progress("completed"), seconds=1.23456, startup=0.5)
     fixed = {
         "pipeline_id": "orders",
         "status": "completed",
@@ -303,14 +304,14 @@ def test_the_json_object_is_the_fixed_one() -> None:
 
 def test_the_json_object_of_a_failure_names_it() -> None:
     error = PipelineError(error_type=ErrorType.SINK, code="DISK_FULL", message="no space", where="out")
-    result = command.outcome(progress("failed", error=error), seconds=1, startup=0)
+    result = outcome(progress("failed", error=error), seconds=1, startup=0)
     assert result["error"] == {"code": "DISK_FULL", "message": "no space", "where": "out", "part": "sink"}
 
 
 def test_the_summary_for_people(capsys: pytest.CaptureFixture[str]) -> None:
     error = PipelineError(error_type=ErrorType.SINK, code="DISK_FULL", message="no space", where="out")
     last = progress("failed", error=error, outputs={"sink": {"path": "out", "files": 1, "bytes": 1_234_567, "x": None}})
-    command.tell(last, command.outcome(last, seconds=2, startup=0), "p.yaml")
+    tell(last, outcome(last, seconds=2, startup=0), "p.yaml")
     assert capsys.readouterr().out.splitlines() == [
         "orders: failed after 2.0 s, 12 epochs",
         "  records: 1,000 read, 600 written, 390 filtered, 10 failed (7 kept as dead letters)",
