@@ -74,7 +74,8 @@ class Record:
         """Raises `Corrupt` for what no keeper wrote."""
         try:
             data = json.loads(text)
-            return cls(**{field.name: data[field.name] for field in fields(cls)})
+            # What another release did not know has its default; what it knew more is not for us.
+            return cls(**{field.name: data[field.name] for field in fields(cls) if field.name in data})
         except (ValueError, KeyError, TypeError) as error:
             raise Corrupt(
                 f"not a record of the Temporal dev server: {error!r}", where=str(path), hint="remove it"

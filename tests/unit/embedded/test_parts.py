@@ -173,3 +173,9 @@ def test_a_foreign_record_is_refused(tmp_path: Path, text: str) -> None:
     path.write_text(text)
     with pytest.raises(Corrupt, match=r"temporal\.json: not a record"):
         Record.read(path)
+
+
+def test_a_record_of_another_release_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "temporal.json"
+    path.write_text('{"state": "ready", "keeper": 7, "port": 7233, "colour": "green"}')
+    assert Record.read(path) == Record(state="ready", keeper=7, port=7233)
