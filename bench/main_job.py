@@ -148,6 +148,12 @@ def ratios(runs: Mapping[str, Sequence[Mapping[str, float]]]) -> dict[str, dict[
     }
 
 
+def best(runs: Mapping[str, Sequence[Mapping[str, float]]]) -> dict[str, float]:
+    """The same from the quickest run of each side: what is left when others disturbed most of them."""
+    polars = min(run["seconds"] for peer in PEERS if peer != "dataflow" for run in runs[peer])
+    return {what: polars / min(run[what] for run in runs["dataflow"]) for what in ("segments", "pipeline", "seconds")}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rows", type=int, default=5_000_000)
@@ -172,6 +178,8 @@ def main() -> None:
     print("\n" + table(["median", *columns], rows))
     shown = [[name, *values.values()] for name, values in report["ratios"].items()]
     print("\n" + table(["speed relative to polars", "median", "least", "most"], shown))
+    report["best"] = best(runs)
+    print("\nthe quickest runs alone: " + ", ".join(f"{what} {value:.2f}" for what, value in report["best"].items()))
     if asked.big:
         large = orders_csv(10 * asked.rows)
         report["big"] = big = measure("dataflow", large, expected(large), asked.options)
