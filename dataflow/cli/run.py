@@ -27,6 +27,12 @@ if TYPE_CHECKING:
 SILENCE = 60.0
 """Seconds without an answer after which `run` gives up waiting (the pipeline itself goes on where workers are)."""
 
+LAST_WORDS = 3.0
+"""Seconds that segments have for their last report after the run has ended."""
+
+INTERRUPTED = "interrupted"
+"""The reason of a stop by Ctrl-C or SIGTERM."""
+
 NO_NEW_RESULT = {"description", "owner", "checkpoint", "retry", "timeouts", "parallelism", "delivery"}
 """Keys that do not change what comes out: for their sake a completed pipeline does not run again."""
 
@@ -75,6 +81,10 @@ async def _run(file: str, again: bool, as_json: bool) -> int:
             started = time.monotonic()
             await begin(up.client, loaded, known, again=again, note=shown.note)
             last = await watch(up.client, loaded.spec.pipeline_id, shown, interrupt)
+            if known is not None and belated(known, last.state) and not interrupt.number:
+                shown.note("a stop from before has taken effect only now")
+                await begin(up.client, loaded, last.state, again=False, note=shown.note)
+                last = await watch(up.client, loaded.spec.pipeline_id, shown, interrupt)
             ended = time.monotonic()
     result = outcome(last, seconds=ended - started, startup=started - begun)
     if as_json:
@@ -119,10 +129,8 @@ async def begin(
     if state.status == "running":
         if again:
             raise IllegalCommand(f"{pipeline} is running", hint=f"dataflow stop {pipeline} first")
-        note(
-            f"{pipeline} is running, going on"
-            + ("; its file has changed, stop it first to use that" if changed else "")
-        )
+        stale = "; its file has changed, stop it first to use that" if changed else ""
+        note(f"{pipeline} is running, going on{stale}")
         return state
     if state.status == "paused":
         if not again and not changed:
@@ -149,6 +157,13 @@ async def begin(
     return await client.start(pipeline)
 
 
+def belated(known: PipelineState, last: PipelineState) -> bool:
+    """Whether the run was stopped by the Ctrl-C of an earlier command, which was killed before that took effect: a
+    stop waits for the segments, and those of a lost worker are missed only after a while. Nothing has moved since."""
+    interrupted = last.status == "stopped" and last.stop_reason == INTERRUPTED
+    return known.status == "running" and interrupted and known.checkpoint == last.checkpoint
+
+
 def differing(stored: Mapping[str, Any], wanted: Mapping[str, Any]) -> set[str]:
     """The top-level keys in which two stored definitions differ."""
     return {key for key in {*stored, *wanted} if stored.get(key) != wanted.get(key)}
@@ -169,10 +184,11 @@ async def watch(client: Client, pipeline: str, shown: Display, interrupt: Interr
     from dataflow.errors import Retryable
 
     delay, answered, stopping, furthest = 0.05, time.monotonic(), False, 0
+    over: float | None = None
     while True:
         try:
             if interrupt.number and not stopping:
-                await client.stop(pipeline, "interrupted")
+                await client.stop(pipeline, INTERRUPTED)
                 stopping = True
             progress = await client.progress(pipeline)
             answered = time.monotonic()
@@ -182,9 +198,11 @@ async def watch(client: Client, pipeline: str, shown: Display, interrupt: Interr
             shown.note(f"waiting: {away}")
             await interrupt.pause(1.0)
             continue
-        # A stopped run's segments are still on their way to the epoch boundary: they count, wait for them.
-        if progress.state.status not in ("running", "paused") and not progress.stages:
-            return progress
+        # Segments that are still on their way to their epoch boundary count; those of a lost worker never get there.
+        if progress.state.status not in ("running", "paused"):
+            over = over or time.monotonic()
+            if not progress.stages or time.monotonic() - over > LAST_WORDS:
+                return progress
         # Between a segment's last heartbeat and its record in the state the figures fall back for a moment.
         if progress.epochs >= furthest:
             furthest = progress.epochs

@@ -27,7 +27,7 @@ from dataflow.domain.events import seal
 from dataflow.domain.flow import Counters
 from dataflow.domain.pipeline import decide, fold
 from dataflow.domain.spec import PipelineSpec
-from dataflow.domain.state import ErrorType, PipelineError, PipelineState, Plan, PlannedLane, Status
+from dataflow.domain.state import Checkpoint, ErrorType, PipelineError, PipelineState, Plan, PlannedLane, Status
 from dataflow.errors import IllegalCommand, NotFound, Retryable
 from dataflow.journal import MemoryJournal
 from dataflow.sdk.progress import Progress
@@ -164,6 +164,17 @@ async def test_begin_from_every_status(status: str, changed: bool, again: bool, 
         assert state.definition.transforms == wanted.spec.transforms
 
 
+async def test_the_stop_of_a_killed_command_is_told_from_one_meant_now() -> None:
+    client = await client_in("running")
+    known = client.state_now
+    assert known is not None
+    stopped = client.give(c.StopPipeline(reason="interrupted"))
+    assert command.belated(known, stopped)
+    assert not command.belated(known, replace(stopped, stop_reason="by hand"))
+    assert not command.belated(known, replace(stopped, checkpoint=Checkpoint(offset=5)))
+    assert not command.belated(replace(known, status=Status.STOPPED), stopped)
+
+
 async def test_a_new_description_is_no_reason_to_run_again() -> None:
     client, notes = await client_in("completed"), list[str]()
     wanted = loaded(description="said better", checkpoint={"interval": "2s"})
@@ -260,6 +271,14 @@ async def test_watch_stops_the_pipeline_when_interrupted_and_waits_for_its_segme
     last = await command.watch(client, "orders", Recorder(), asked)  # type: ignore[arg-type]
     assert client.given == ["StopPipeline"] and not client.stages
     assert last.state.status == "stopped" and last.state.stop_reason == "interrupted"
+
+
+async def test_watch_does_not_wait_for_lost_segments(monkeypatch: pytest.MonkeyPatch) -> None:
+    client = await client_in("stopped")
+    client.stages = [("writing",)] * 1000
+    monkeypatch.setattr(command, "LAST_WORDS", -1.0)
+    last = await command.watch(client, "orders", Recorder(), interrupt())  # type: ignore[arg-type]
+    assert last.state.status == "stopped" and len(client.stages) == 999
 
 
 async def test_watch_bears_a_silent_server(monkeypatch: pytest.MonkeyPatch) -> None:
