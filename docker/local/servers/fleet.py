@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import shutil
 import signal
@@ -194,17 +195,19 @@ class Fleet:
             port=held.ports["main"],
             version=held.version,
             pid=held.pid,
-            memory=sum(process.memory_info().rss for process in self._tree(held.pid)),
+            memory=self._memory(held.pid),
             seconds=held.seconds,
         )
 
     @staticmethod
-    def _tree(pid: int) -> list[psutil.Process]:
-        try:
-            parent = psutil.Process(pid)
-            return [parent, *parent.children(recursive=True)]
-        except psutil.NoSuchProcess:
-            return []
+    def _memory(pid: int) -> int:
+        """Of the process and all below it; they come and go meanwhile."""
+        total = 0
+        with contextlib.suppress(psutil.NoSuchProcess):
+            for one in (parent := psutil.Process(pid), *parent.children(recursive=True)):
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    total += one.memory_info().rss
+        return total
 
     def variables(self) -> dict[str, str]:
         """Addresses of the servers that answer, as environment variables."""
