@@ -20,6 +20,7 @@ BUILT_IN: Mapping[Kind, Mapping[str, str]] = {
     Kind.SOURCE: {
         "file": "dataflow.connectors.file:SOURCE",
         "generator": "dataflow.connectors.generator:SOURCE",
+        "kafka": "dataflow.connectors.kafka:SOURCE",
         "memory": "dataflow.connectors.memory:SOURCE",
     },
     Kind.TRANSFORM: {
@@ -30,6 +31,7 @@ BUILT_IN: Mapping[Kind, Mapping[str, str]] = {
     Kind.SINK: {
         "file": "dataflow.connectors.file:SINK",
         "console": "dataflow.connectors.console:SINK",
+        "kafka": "dataflow.connectors.kafka:SINK",
         "memory": "dataflow.connectors.memory:SINK",
     },
 }

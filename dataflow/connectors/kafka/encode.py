@@ -1,0 +1,165 @@
+"""Rows to messages: keys, values and headers as bytes, whole columns at once."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, cast
+
+import polars as pl
+
+from dataflow.connectors.kafka.partitioner import partitions
+from dataflow.connectors.kafka.sink_config import KafkaSinkConfig
+from dataflow.errors import BadRecord, InvalidSpec, Problem
+from dataflow.expressions import Compiled, Program
+from dataflow.expressions import compile as compile_expression
+
+_KEY, _VALUE, _HEADER = "\0key", "\0value", "\0header"
+
+
+@dataclass(frozen=True, slots=True)
+class Messages:
+    """Messages for one partition, in order. `keys` is None where none has one."""
+
+    partition: int
+    values: Sequence[bytes | None]
+    keys: Sequence[bytes | None] | None = None
+    headers: Sequence[list[tuple[str, bytes]]] | None = None
+
+
+class Encoder:
+    """Compiled for one schema. Raises `InvalidSpec` (paths `key`, `value`, `headers.NAME`) for expressions that do not
+    fit it, and for a format that cannot hold it. Thread-safe."""
+
+    def __init__(self, config: KafkaSinkConfig, schema: pl.Schema) -> None:
+        outputs: dict[str, Compiled] = {}
+        if config.key is not None:
+            outputs[_KEY] = _compiled(config.key, schema, "key")
+        if config.format == "string":
+            outputs[_VALUE] = _compiled(_value_of(config, schema), schema, "value")
+        else:
+            _check(schema)
+        self._names = tuple(config.headers)
+        for number, (name, text) in enumerate(config.headers.items()):
+            outputs[f"{_HEADER}{number}"] = _compiled(text, schema, f"headers.{name}")
+        self._program = Program(outputs)
+        self._made = {name: as_bytes(pl.col(name), compiled.dtype) for name, compiled in outputs.items()}
+        self._json = [plain(pl.col(name), dtype).alias(name) for name, dtype in schema.items()]
+        self._text = config.format == "string"
+
+    def encode(self, rows: pl.DataFrame, count: int, turn: int) -> list[Messages]:
+        """The messages of each of `count` partitions; `turn`: how many rows went before. Rows of one key keep their
+        order. Raises `BadRecord` for a row whose key, value or header cannot be computed."""
+        done = self._program.run(rows)
+        if done.failures is not None:
+            [(code, message), *_] = done.failures.reasons.rows()
+            raise BadRecord(f"a message cannot be made: {message} ({code})", hint="compute it in a map, errors and all")
+        made = done.rows.with_columns(expr.alias(name) for name, expr in self._made.items())
+        keys = (
+            made.get_column(_KEY) if _KEY in self._made else pl.repeat(None, made.height, dtype=pl.Binary, eager=True)
+        )
+        places = partitions(keys, count, turn)
+        if count > 1:
+            order = places.arg_sort()
+            made, places = made[order], places.gather(order)
+        return self._parts(made, places)
+
+    def _parts(self, made: pl.DataFrame, places: pl.Series) -> list[Messages]:
+        values = made.get_column(_VALUE).to_list() if self._text else ndjson(made.select(self._json)).splitlines()
+        keys = made.get_column(_KEY).to_list() if _KEY in self._made else None
+        headers = self._headers(made)
+        runs = places.rle().struct.unnest()
+        found, begin = [], 0
+        for length, partition in runs.iter_rows():
+            part = slice(begin, begin + length)
+            found.append(Messages(partition, values[part], keys and keys[part], headers and headers[part]))
+            begin += length
+        return found
+
+    def _headers(self, made: pl.DataFrame) -> list[list[tuple[str, bytes]]] | None:
+        if not self._names:
+            return None
+        columns = [made.get_column(f"{_HEADER}{number}").to_list() for number in range(len(self._names))]
+        return [
+            [(name, value) for name, value in zip(self._names, values, strict=True) if value is not None]
+            for values in zip(*columns, strict=True)
+        ]
+
+
+def ndjson(rows: pl.DataFrame) -> bytes:
+    """One JSON object a line. JSON escapes line breaks, so each one ends a row. NaN and infinities are null."""
+    out = io.BytesIO()
+    rows.write_ndjson(out)
+    return out.getvalue()
+
+
+def plain(value: pl.Expr, dtype: pl.DataType) -> pl.Expr:
+    """`value` with types that JSON has, all the way down: times are ISO 8601, bytes base64."""
+    match dtype:
+        case pl.Binary():
+            return value.bin.encode("base64")
+        case pl.Datetime():
+            return value.dt.to_string("iso:strict")
+        case pl.Duration():
+            return value.dt.to_string("iso")
+        case pl.List() if _needs(dtype):
+            return value.list.eval(plain(pl.element(), _instance(dtype.inner)))
+        case pl.Struct() if _needs(dtype):
+            parts = [plain(value.struct.field(p.name), _instance(p.dtype)).alias(p.name) for p in dtype.fields]
+            return pl.when(value.is_not_null()).then(pl.struct(parts))
+    return value
+
+
+def as_bytes(value: pl.Expr, dtype: pl.DataType) -> pl.Expr:
+    """A column as the bytes of its text: numbers in decimal, times as ISO 8601, lists and structs as JSON."""
+    match dtype:
+        case pl.Binary():
+            return value
+        case pl.Datetime() | pl.Duration():
+            text = plain(value, dtype)
+        case pl.List() | pl.Array() | pl.Struct():
+            wrapped = pl.struct(plain(value, dtype).alias("v")).struct.json_encode()  # {"v":...}: only structs encode
+            text = pl.when(value.is_not_null()).then(wrapped.str.slice(5).str.head(-1))
+        case _:
+            text = value.cast(pl.String)
+    return text.cast(pl.Binary)
+
+
+def _compiled(text: str, schema: pl.Schema, path: str) -> Compiled:
+    try:
+        return compile_expression(text, schema)
+    except InvalidSpec as refused:
+        found = [Problem(path, p.message, p.code, p.hint, p.line, p.column) for p in refused.problems]
+        raise InvalidSpec(found) from refused
+
+
+def _value_of(config: KafkaSinkConfig, schema: pl.Schema) -> str:
+    if config.value is not None:
+        return config.value
+    if len(schema) != 1:
+        hint = "name one with value, or write json"
+        raise InvalidSpec([Problem("value", f"the rows have {len(schema)} columns, a string is one", hint=hint)])
+    return '"' + next(iter(schema)).replace('"', '""') + '"'
+
+
+def _check(schema: pl.Schema) -> None:
+    for name, dtype in schema.items():
+        if isinstance(dtype, pl.Object):
+            raise InvalidSpec([Problem("format", f"column {name!r} holds Python objects, which JSON cannot")])
+
+
+def _needs(dtype: Any) -> bool:
+    """Whether some type inside has to be turned into text."""
+    match dtype:
+        case pl.Binary() | pl.Datetime() | pl.Duration():
+            return True
+        case pl.List():
+            return _needs(_instance(dtype.inner))
+        case pl.Struct():
+            return any(_needs(_instance(part.dtype)) for part in dtype.fields)
+    return False
+
+
+def _instance(dtype: Any) -> pl.DataType:
+    return dtype() if isinstance(dtype, type) else cast(pl.DataType, dtype)

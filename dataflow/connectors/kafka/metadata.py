@@ -1,0 +1,88 @@
+"""What a message carries beside its value, as columns."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from enum import StrEnum
+from itertools import accumulate, chain
+from typing import Any, cast
+
+import polars as pl
+import pyarrow as pa
+
+from dataflow.connectors.kafka.decode import Refusal, utf8
+
+
+class MetadataField(StrEnum):
+    KEY = "key"
+    TOPIC = "topic"
+    PARTITION = "partition"
+    OFFSET = "offset"
+    TIMESTAMP = "timestamp"
+    HEADERS = "headers"
+
+
+DEFAULT_NAMES: Mapping[MetadataField, str] = {field: f"_{field}" for field in MetadataField}
+
+
+class Metadata:
+    """Columns of some fields under some names. Keys and header values are text or bytes; timestamps UTC, by
+    milliseconds; headers a list of structs `name`, `value`, in order, as a name may come twice."""
+
+    def __init__(self, names: Mapping[MetadataField, str], *, text: bool) -> None:
+        self._names = dict(names)
+        self._text = text
+        content: pl.DataType = pl.String() if text else pl.Binary()
+        kinds: dict[MetadataField, pl.DataType] = {
+            MetadataField.KEY: content,
+            MetadataField.TOPIC: pl.String(),
+            MetadataField.PARTITION: pl.Int32(),
+            MetadataField.OFFSET: pl.Int64(),
+            MetadataField.TIMESTAMP: pl.Datetime("ms", "UTC"),
+            MetadataField.HEADERS: pl.List(pl.Struct({"name": pl.String(), "value": content})),
+        }
+        self.schema = pl.Schema({name: kinds[field] for field, name in self._names.items()})
+
+    def columns(self, messages: Sequence[Any]) -> tuple[list[pl.Series], list[Refusal]]:
+        """One column for each field, of messages as aiokafka gives them; and which cannot be text as they should."""
+        made: list[pl.Series] = []
+        refused: dict[int, Refusal] = {}
+        for field, name in self._names.items():
+            column, bad = self._column(field, messages)
+            made.append(column.alias(name))
+            for index in bad:
+                code = "BAD_KEY" if field is MetadataField.KEY else "BAD_HEADER"
+                refused.setdefault(index, Refusal(index, code, f"the message's {field} cannot be read as text (UTF-8)"))
+        return made, list(refused.values())
+
+    def _column(self, field: MetadataField, messages: Sequence[Any]) -> tuple[pl.Series, list[int]]:
+        match field:
+            case MetadataField.KEY:
+                keys = pl.Series([message.key for message in messages], dtype=pl.Binary)
+                return utf8(keys) if self._text else (keys, [])
+            case MetadataField.TOPIC:
+                return pl.repeat(messages[0].topic if messages else "", len(messages), dtype=pl.String, eager=True), []
+            case MetadataField.PARTITION:
+                return pl.Series([message.partition for message in messages], dtype=pl.Int32), []
+            case MetadataField.OFFSET:
+                return pl.Series([message.offset for message in messages], dtype=pl.Int64), []
+            case MetadataField.TIMESTAMP:
+                times = pl.Series([message.timestamp for message in messages], dtype=pl.Int64)
+                known = times.to_frame("t").select(pl.when(pl.col("t") >= 0).then(pl.col("t")))  # -1: none was given
+                return known.to_series().cast(pl.Datetime("ms", "UTC")), []
+            case MetadataField.HEADERS:
+                return self._headers([message.headers for message in messages])
+
+    def _headers(self, headers: Sequence[Sequence[tuple[str, bytes | None]]]) -> tuple[pl.Series, list[int]]:
+        flat = list(chain.from_iterable(headers))
+        values = pl.Series([value for _, value in flat], dtype=pl.Binary)
+        ends = [0, *accumulate(len(some) for some in headers)]
+        bad: list[int] = []
+        if self._text:
+            values, unreadable = utf8(values)
+            rows = pl.Series(ends[1:], dtype=pl.Int64).search_sorted(pl.Series(unreadable, dtype=pl.Int64), "right")
+            bad = rows.unique().to_list()
+        names = pl.Series([name for name, _ in flat], dtype=pl.String)
+        pairs = pl.DataFrame({"name": names, "value": values}).to_struct().to_arrow()
+        listed = pa.LargeListArray.from_arrays(pa.array(ends, pa.int64()), pairs)
+        return cast(pl.Series, pl.from_arrow(listed)), bad

@@ -1,0 +1,67 @@
+"""The sink: any number of lanes, each with transactions of its own; exactly once for readers of committed records."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Self
+
+import polars as pl
+
+from dataflow.components import Component, Kind
+from dataflow.connectors.kafka.cluster import Cluster, partitions_of
+from dataflow.connectors.kafka.encode import Encoder
+from dataflow.connectors.kafka.errors import translated
+from dataflow.connectors.kafka.producer import check_codec
+from dataflow.connectors.kafka.receipts import Receipts
+from dataflow.connectors.kafka.retire import retire_older
+from dataflow.connectors.kafka.sink_config import KafkaSinkConfig
+from dataflow.connectors.kafka.topics import check_transaction_timeout, ensure_topic
+from dataflow.connectors.kafka.writer import KafkaWriter
+from dataflow.domain.flow import Delivery, Lane
+from dataflow.errors import InvalidSpec, NotFound, Problem
+from dataflow.seams import Context
+
+
+class KafkaSink:
+    """See the package. Readers must use `isolation.level=read_committed`; others also see what was aborted."""
+
+    delivery = Delivery.EXACTLY_ONCE
+    max_lanes: int | None = None
+
+    def __init__(self, config: KafkaSinkConfig, context: Context) -> None:
+        if context.dead_letters is not None and config.dead_letter_topic is None:
+            told = "errors.dead_letters is a folder: dead letters of a kafka sink go to a topic, with its transaction"
+            raise InvalidSpec([Problem("dead_letter_topic", told, hint="set it, or leave errors.dead_letters out")])
+        self._config = config
+        self._cluster = Cluster(config, context.base)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        return None
+
+    async def prepare(self, schema: pl.Schema, lanes: Sequence[Lane]) -> None:
+        """See the seam. Raises `InvalidSpec` (key, value, headers), `NotFound` for a topic that is not there and not
+        to be made, `Rejected` (INVALID_TRANSACTION_TIMEOUT, UNSUPPORTED_COMPRESSION, BAD_RECEIPTS_TOPIC)."""
+        config = self._config
+        Encoder(config, schema)
+        check_codec(config.codec)
+        async with self._cluster.admin() as admin, translated(f"topic {config.topic!r}"):
+            await check_transaction_timeout(admin, config.transaction_timeout)
+            if config.partitions is not None:
+                await ensure_topic(admin, config.topic, config.partitions, config.replication)
+            elif config.topic not in await partitions_of(admin, [config.topic]):
+                raise NotFound(f"there is no topic {config.topic!r}", hint="make it, or set partitions to have it made")
+            await Receipts(self._cluster, config.receipts_topic).ensure(admin, config.replication)
+        await retire_older(self._cluster, config, lanes)
+
+    def open(self, lane: Lane, schema: pl.Schema) -> KafkaWriter:
+        return KafkaWriter(self._cluster, self._config, lane, Encoder(self._config, schema))
+
+    async def complete(self, lanes: Sequence[Lane]) -> Mapping[str, Any]:
+        """Nothing is left to do: every epoch was published by its own commit."""
+        return {"topic": self._config.topic}
+
+
+SINK = Component(Kind.SINK, "kafka", KafkaSinkConfig, KafkaSink, "Messages to a Kafka topic, a transaction an epoch.")

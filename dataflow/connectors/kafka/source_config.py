@@ -1,0 +1,104 @@
+"""Options of the Kafka source."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Annotated, Literal
+
+import polars as pl
+from pydantic import AfterValidator, Field, field_validator, model_validator
+
+from dataflow.connectors.kafka.cluster import ClusterConfig
+from dataflow.connectors.kafka.decode import VALUE, Format
+from dataflow.connectors.kafka.metadata import DEFAULT_NAMES, MetadataField
+from dataflow.expressions import type_named
+from dataflow.expressions.types import NAMES
+
+
+def _utc(value: datetime) -> datetime:
+    return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
+
+
+Offset = Annotated[int, Field(ge=0)]
+
+
+class KafkaSourceConfig(ClusterConfig):
+    """Read a topic, a partition a split. Only committed transactions are read. Offsets are kept in the sink's receipts:
+    no consumer group is needed, and none decides where reading goes on."""
+
+    format: Format = Field(
+        Format.JSON, description="json: an object a message; string: one text column; bytes: one binary column `value`."
+    )
+    columns: Mapping[str, str] | None = Field(
+        None, description="Of json, name: type: the declared columns; default: inferred from a sample and then fixed."
+    )
+    start: Literal["earliest", "latest"] | Annotated[datetime, AfterValidator(_utc)] | dict[Offset, Offset] = Field(
+        "earliest",
+        description="earliest, latest, a time (the first message at or after it), or partition: offset for some or all "
+        "partitions; those not named begin at the earliest.",
+    )
+    until: Literal["end"] | None = Field(
+        None, description="`end`: what is there when the run begins, and then it is completed. Default: endless."
+    )
+    metadata: bool | tuple[MetadataField, ...] | Mapping[MetadataField, str] = Field(
+        False,
+        description="More columns: key, topic, partition, offset, timestamp, headers. true: all, called _key, "
+        "_topic ...; a list: these; a mapping: these, and what they are called.",
+    )
+    metadata_format: Literal["string", "bytes"] = Field(
+        "string", description="Keys and header values: text (a message with another is refused), or bytes."
+    )
+    group: str | None = Field(
+        None, min_length=1, description="Consumer group that is told what has been committed, for lag monitors to see."
+    )
+    sample: int = Field(2000, ge=1, le=100_000, description="Messages of each partition looked at to infer columns.")
+
+    @field_validator("columns")
+    @classmethod
+    def _types(cls, value: Mapping[str, str] | None) -> Mapping[str, str] | None:
+        if value is not None and not value:
+            raise ValueError("name at least one column, or leave columns out")
+        for name, kind in (value or {}).items():
+            declared_type(name, kind)
+        return value
+
+    @model_validator(mode="after")
+    def _consistent(self) -> KafkaSourceConfig:
+        if self.columns is not None and self.format is not Format.JSON:
+            raise ValueError(f"columns has no meaning for {self.format}: its one column is `{VALUE}`")
+        names = list(self.metadata_names.values())
+        values = list(self.columns or ()) if self.format is Format.JSON else [VALUE]
+        if twice := {name for name in names if names.count(name) > 1 or name in values}:
+            raise ValueError(f"two columns would be called {sorted(twice)[0]!r}: rename one in metadata")
+        return self
+
+    @property
+    def metadata_names(self) -> dict[MetadataField, str]:
+        """The metadata columns: what each one holds, and its name."""
+        if isinstance(self.metadata, Mapping):
+            return dict(self.metadata)
+        chosen = self.metadata if isinstance(self.metadata, tuple) else tuple(MetadataField) if self.metadata else ()
+        return {field: DEFAULT_NAMES[field] for field in chosen}
+
+    @property
+    def declared(self) -> pl.Schema | None:
+        """The columns that `columns` declares."""
+        if self.columns is None:
+            return None
+        return pl.Schema({name: declared_type(name, kind) for name, kind in self.columns.items()})
+
+
+def declared_type(column: str, text: str) -> pl.DataType:
+    """The type of that SQL name; a trailing `[]` makes a list of it. Raises ValueError with the nearest name."""
+    if text.endswith("[]"):
+        return pl.List(declared_type(column, text[:-2]))
+    found = type_named(text)
+    if found is None:
+        near = difflib.get_close_matches(text.upper(), NAMES, n=1)
+        hint = f"did you mean {near[0]}?" if near else "known: " + ", ".join(NAMES)
+        raise ValueError(f"column {column!r} has the unknown type {text!r}: {hint}")
+    if isinstance(found, pl.Binary):
+        raise ValueError(f"column {column!r}: JSON has no bytes; declare text")
+    return found

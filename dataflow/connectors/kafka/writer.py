@@ -1,0 +1,113 @@
+"""One attempt at one lane: an epoch is a transaction."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import Self
+from uuid import uuid4
+
+import polars as pl
+from aiokafka.producer.message_accumulator import BatchBuilder
+
+from dataflow.connectors.dead_letters import as_jsonl, stamped
+from dataflow.connectors.kafka import receipts
+from dataflow.connectors.kafka.cluster import Cluster
+from dataflow.connectors.kafka.encode import Encoder, Messages
+from dataflow.connectors.kafka.partitioner import partition_of_key
+from dataflow.connectors.kafka.producer import LaneProducer
+from dataflow.connectors.kafka.receipts import Receipts
+from dataflow.connectors.kafka.sink_config import KafkaSinkConfig
+from dataflow.connectors.kafka.topics import ensure_topic
+from dataflow.domain.flow import Lane, Receipt
+from dataflow.errors import Fenced
+
+
+def transactional_id(config: KafkaSinkConfig, pipeline: str, generation: int, lane: str) -> str:
+    """The same for every attempt at a lane of a generation: that is what fences them."""
+    return f"{config.receipts_topic}/{pipeline}/{generation}/{lane}"
+
+
+class KafkaWriter:
+    """Fences earlier attempts when it is entered, and reads the receipt only then: a read right after a commit may be
+    stale, but the broker finishes pending transactions before it hands the id over."""
+
+    def __init__(self, cluster: Cluster, config: KafkaSinkConfig, lane: Lane, encoder: Encoder) -> None:
+        self._cluster, self._config, self._lane, self._encoder = cluster, config, lane, encoder
+        self._producer = LaneProducer(
+            cluster, config, transactional_id(config, lane.pipeline, lane.generation, lane.name)
+        )
+        self._receipts = Receipts(cluster, config.receipts_topic)
+        self._attempt = uuid4().hex[:12]
+        self._last: Receipt | None = None
+        self._known = False  # the last receipt is
+        self._partitions = 0
+        self._dead_partitions = 0
+        self._turn = 0
+
+    async def __aenter__(self) -> Self:
+        try:
+            await self._producer.fence()
+            self._partitions = await self._producer.partition_count(self._config.topic)
+        except BaseException:
+            await self._producer.close()
+            raise
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        await self._producer.close()
+
+    async def last_receipt(self) -> Receipt | None:
+        """See the seam. Raises `Retryable` (TIMEOUT) where other lanes' transactions block the receipts for longer
+        than a transaction may last."""
+        if not self._known:
+            within = self._config.transaction_timeout + self._cluster.timeout
+            self._last = await self._receipts.last(self._lane, within)
+            self._known = True
+        return self._last
+
+    async def write(self, rows: pl.DataFrame) -> None:
+        """See the seam. Raises `BadRecord` where a row's key, value or headers cannot be computed."""
+        if not rows.height:
+            return
+        batches = await asyncio.to_thread(self._batches, rows)
+        await self._producer.send(self._config.topic, batches)
+
+    async def reject(self, rejected: pl.DataFrame) -> None:
+        """Dead letters go to their own topic as JSON, in the same transaction; those of a lane to one partition."""
+        if not rejected.height:
+            return
+        topic = self._config.dead_topic
+        if not self._dead_partitions:
+            async with self._cluster.admin() as admin:
+                await ensure_topic(admin, topic, 1, self._config.replication)
+            self._dead_partitions = await self._producer.partition_count(topic)
+        last = await self.last_receipt()
+        letters = stamped(rejected, self._lane, (last.epoch if last else 0) + 1, self._attempt)
+        place = partition_of_key(self._lane.name.encode(), self._dead_partitions)
+        lines = bytes(as_jsonl(letters)).splitlines()
+        batches = await asyncio.to_thread(self._producer.batches, [Messages(place, lines)], _now())
+        await self._producer.send(topic, batches)
+
+    async def commit(self, receipt: Receipt) -> None:
+        """See the seam."""
+        last = await self.last_receipt()
+        if (last.epoch if last else 0) != receipt.epoch - 1:  # Invariant 2: an epoch commits only on its predecessor
+            raise Fenced(f"{self._lane.name} is at epoch {last.epoch if last else 0}: {receipt.epoch} does not follow")
+        # Rows and dead letters first: the receipt's partition is shared, and blocked from its record to the commit.
+        await self._producer.flush(self._config.topic)
+        key, place = receipts.key_of(self._lane), self._receipts.partition(self._lane)
+        proof = self._producer.batches([Messages(place, [receipts.encode(receipt)], [key])], _now())
+        await self._producer.send(self._receipts.topic, proof)
+        await self._producer.flush(self._receipts.topic)
+        await self._producer.commit()  # Invariant 1: rows, dead letters and receipt become visible together
+        self._last = receipt
+
+    def _batches(self, rows: pl.DataFrame) -> list[tuple[int, BatchBuilder]]:
+        messages = self._encoder.encode(rows, self._partitions, self._turn)
+        self._turn += rows.height
+        return self._producer.batches(messages, _now())
+
+
+def _now() -> int:
+    return time.time_ns() // 1_000_000
