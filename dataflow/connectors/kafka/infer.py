@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Mapping
 from typing import cast
 
-import orjson
 import polars as pl
 
 _LARGEST = 2**63 - 1
@@ -20,8 +20,8 @@ def columns_of(messages: Iterable[bytes]) -> pl.Schema:
     found: dict[str, pl.DataType] = {}
     for message in messages:
         try:
-            value = orjson.loads(message)
-        except orjson.JSONDecodeError:
+            value = json.loads(message)  # exact where a whole number needs more than 64 bits, unlike orjson
+        except ValueError:
             continue  # reading refuses it, with its place
         if isinstance(value, dict):
             found = _merged(found, {name: _type(inner) for name, inner in value.items()})

@@ -1,0 +1,160 @@
+"""Options, and how they reach the client."""
+
+from __future__ import annotations
+
+import datetime
+import ssl
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+
+from dataflow.connectors.kafka.cluster import Cluster
+from dataflow.connectors.kafka.sink import KafkaSink
+from dataflow.connectors.kafka.sink_config import Compression, KafkaSinkConfig
+from dataflow.connectors.kafka.source import KafkaSource
+from dataflow.connectors.kafka.source_config import KafkaSourceConfig
+from dataflow.connectors.kafka.writer import transactional_id
+from dataflow.errors import InvalidSpec, Rejected
+from dataflow.seams import Context
+
+SASL = {"username": "me", "password": "hidden"}
+
+
+def source(**options: Any) -> KafkaSourceConfig:
+    return KafkaSourceConfig(**{"brokers": "b:9092", "topic": "t", **options})
+
+
+def sink(**options: Any) -> KafkaSinkConfig:
+    return KafkaSinkConfig(**{"brokers": "b:9092", "topic": "t", **options})
+
+
+@pytest.mark.parametrize("brokers", ["a:9092, b:9093", ["a:9092", "b:9093"]])
+def test_brokers(brokers: Any) -> None:
+    assert Cluster(source(brokers=brokers), Path()).options()["bootstrap_servers"] == "a:9092,b:9093"
+
+
+def test_security_reaches_the_client() -> None:
+    options = Cluster(source(security={**SASL, "mechanism": "SCRAM-SHA-512"}), Path()).options()
+    assert isinstance(options.pop("ssl_context"), ssl.SSLContext)
+    assert {key: options[key] for key in options if key.startswith("sasl") or key == "security_protocol"} == {
+        "security_protocol": "SASL_SSL",
+        "sasl_mechanism": "SCRAM-SHA-512",
+        "sasl_plain_username": "me",
+        "sasl_plain_password": "hidden",
+    }
+    plain = Cluster(source(security={**SASL, "protocol": "SASL_PLAINTEXT"}), Path()).options()
+    assert "ssl_context" not in plain
+    assert plain["sasl_mechanism"] == "PLAIN"
+    tls = Cluster(source(security={"protocol": "SSL"}), Path()).options()
+    assert tls["ssl_context"].verify_mode == ssl.CERT_REQUIRED
+    assert tls["ssl_context"].check_hostname
+    assert "sasl_mechanism" not in tls
+    assert "security_protocol" not in Cluster(source(), Path()).options()
+
+
+def test_a_password_is_not_shown() -> None:
+    assert "hidden" not in repr(source(security=SASL))
+
+
+def test_certificates_that_cannot_be_read(tmp_path: Path) -> None:
+    (tmp_path / "ca.pem").write_text("no certificate")
+    for name in ("ca.pem", "none.pem"):
+        with pytest.raises(Rejected) as refused:
+            Cluster(source(security={"protocol": "SSL", "ca": name}), tmp_path).options()
+        assert refused.value.code == "BAD_CERTIFICATE"
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"brokers": ""},
+        {"brokers": "a:9092 b"},
+        {"brokers": []},
+        {"topic": "a b"},
+        {"topic": ".."},
+        {"security": {"protocol": "SASL_SSL"}},
+        {"security": {"protocol": "SSL", **SASL}},
+        {"security": {"protocol": "PLAINTEXT", "ca": "x"}},
+        {"security": {"protocol": "SSL", "key": "x"}},
+        {"security": {"mechanism": "GSSAPI", **SASL}},
+        {"columns": {"a": "INTT"}},
+        {"columns": {}},
+        {"columns": {"a": "INT"}, "format": "string"},
+        {"columns": {"_key": "INT"}, "metadata": True},
+        {"metadata": {"key": "x", "offset": "x"}},
+        {"metadata": {"key": "value"}, "format": "bytes"},
+        {"metadata": ["keys"]},
+        {"start": "soon"},
+        {"start": {0: -1}},
+        {"until": "now"},
+        {"timeout": 0},
+    ],
+)
+def test_refused_by_the_source(options: dict[str, Any]) -> None:
+    with pytest.raises(ValidationError):
+        source(**options)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"value": "a"},
+        {"compression": "brotli"},
+        {"partitions": 0},
+        {"dead_letter_topic": "a/b"},
+        {"receipts_topic": "t"},
+        {"receipts_topic": "t.dead"},
+        {"transaction_timeout": 0},
+    ],
+)
+def test_refused_by_the_sink(options: dict[str, Any]) -> None:
+    with pytest.raises(ValidationError):
+        sink(**options)
+
+
+def test_start() -> None:
+    assert source(start="2024-01-01T00:00:00").start == datetime.datetime(2024, 1, 1, tzinfo=datetime.UTC)
+    assert source(start="2024-01-01T02:00:00+02:00").start == datetime.datetime(2024, 1, 1, tzinfo=datetime.UTC)
+    assert source(start={"0": 5, 1: 6}).start == {0: 5, 1: 6}
+
+
+def test_metadata_names() -> None:
+    assert source().metadata_names == {}
+    assert list(source(metadata=True).metadata_names.values()) == [
+        *("_key", "_topic", "_partition", "_offset", "_timestamp", "_headers")
+    ]
+    assert source(metadata=["offset", "key"]).metadata_names == {"offset": "_offset", "key": "_key"}
+    assert source(metadata={"key": "id"}).metadata_names == {"key": "id"}
+
+
+def test_bounded_by_until() -> None:
+    assert KafkaSource(source(until="end"), Context(pipeline="p")).bounded
+    assert not KafkaSource(source(), Context(pipeline="p")).bounded
+
+
+def test_presets() -> None:
+    assert (sink().codec, sink().linger_ms) == (Compression.NONE, 0)
+    assert (sink(preset="production").codec, sink(preset="production").linger_ms) == (Compression.ZSTD, 10)
+    chosen = sink(preset="production", compression="gzip", linger="5ms")
+    assert (chosen.codec, chosen.linger_ms) == (Compression.GZIP, 5)
+    assert Compression.GZIP.available
+
+
+def test_a_folder_for_dead_letters_is_refused() -> None:
+    context = Context(pipeline="p", dead_letters=Path("dead"))
+    with pytest.raises(InvalidSpec) as wrong:
+        KafkaSink(sink(), context)
+    assert wrong.value.problems[0].path == "dead_letter_topic"
+    KafkaSink(sink(dead_letter_topic="dead"), context)
+
+
+def test_lanes_have_names_of_their_own() -> None:
+    ids = {
+        transactional_id(sink(), pipeline, generation, lane)
+        for pipeline in ("a-1", "a")
+        for generation in (1, 11)
+        for lane in ("sink-1", "1-sink-1")
+    }
+    assert len(ids) == 8
