@@ -167,7 +167,7 @@ class Mover:
     async def _write(self, writer: LaneWriter, batches: ByteQueue[tuple[str, Chunk, Passed]]) -> bool:
         """Commit epoch after epoch. True: everything that was read is committed; False: the segment ended before."""
         limits = self._limits
-        grace = self._deadline + max(2 * limits.interval, 5.0)  # after the deadline only what was read is finished
+        grace = self._deadline + 5.0  # after the deadline only what was read is finished
         while True:
             receipt = self._receipt
             epoch = _Epoch(time.monotonic(), receipt.counters, dict(receipt.positions))

@@ -207,7 +207,8 @@ async def watch(client: Client, pipeline: str, shown: Display, interrupt: Interr
         if progress.epochs >= furthest:
             furthest = progress.epochs
             shown.update(progress)
-        await interrupt.pause(delay if not stopping else 0.1)
+        ending = not progress.stages or (progress.fraction or 0) > 0.9
+        await interrupt.pause(0.05 if ending else 0.1 if stopping else delay)
         delay = min(delay * 1.3, 0.5)
 
 

@@ -7,6 +7,7 @@ caller reads what it wrote.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -16,7 +17,7 @@ from uuid import uuid4
 
 from temporalio.client import Client as TemporalClient
 from temporalio.client import WithStartWorkflowOperation, WorkflowHandle
-from temporalio.common import SearchAttributeKey, WorkflowIDConflictPolicy, WorkflowIDReusePolicy
+from temporalio.common import QueryRejectCondition, SearchAttributeKey, WorkflowIDConflictPolicy, WorkflowIDReusePolicy
 from temporalio.contrib.pydantic import pydantic_data_converter
 from temporalio.exceptions import WorkflowAlreadyStartedError
 
@@ -28,7 +29,7 @@ from dataflow.sdk.failures import translated
 from dataflow.sdk.progress import Progress, combine
 from workflows.names import PIPELINE, Carried, Tuning, workflow_id
 
-_ANSWER = timedelta(seconds=90)
+_ANSWER = 120.0  # seconds for a command: a segment may have to drain first. `rpc_timeout` bounds single polls only.
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,13 +78,13 @@ class Client:
         )
         with translated(pipeline):
             try:
-                return await self.temporal.execute_update_with_start_workflow(  # type: ignore[no-any-return]
-                    "create",
-                    args=[spec.stored(), self._origin()],
-                    start_workflow_operation=begin,
-                    result_type=PipelineState,
-                    rpc_timeout=_ANSWER,
-                )
+                async with asyncio.timeout(_ANSWER):
+                    return await self.temporal.execute_update_with_start_workflow(  # type: ignore[no-any-return]
+                        "create",
+                        args=[spec.stored(), self._origin()],
+                        start_workflow_operation=begin,
+                        result_type=PipelineState,
+                    )
             except WorkflowAlreadyStartedError:
                 # The operation keeps the same error in a future; taken out, or asyncio reports it as forgotten.
                 with suppress(WorkflowAlreadyStartedError):
@@ -137,7 +138,10 @@ class Client:
         """The state as recorded: what folding the journal gives."""
         with translated(pipeline):
             state: PipelineState = await self._handle(pipeline).query(
-                "state", result_type=PipelineState, rpc_timeout=timedelta(seconds=20)
+                "state",
+                result_type=PipelineState,
+                reject_condition=QueryRejectCondition.NOT_OPEN,
+                rpc_timeout=timedelta(seconds=20),
             )
         if not state.version:
             raise NotFound(f"there is no pipeline {pipeline!r}", hint="dataflow list shows all")
@@ -173,9 +177,10 @@ class Client:
 
     async def _update(self, pipeline: str, name: str, *args: Any) -> PipelineState:
         with translated(pipeline):
-            return await self._handle(pipeline).execute_update(  # type: ignore[no-any-return]
-                name, args=[*args, self._origin()], result_type=PipelineState, rpc_timeout=_ANSWER
-            )
+            async with asyncio.timeout(_ANSWER):
+                return await self._handle(pipeline).execute_update(  # type: ignore[no-any-return]
+                    name, args=[*args, self._origin()], result_type=PipelineState
+                )
 
     def _handle(self, pipeline: str) -> WorkflowHandle[Any, Any]:
         return self.temporal.get_workflow_handle(workflow_id(pipeline))

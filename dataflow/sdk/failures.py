@@ -42,9 +42,11 @@ def translated(pipeline: str) -> Iterator[None]:
         raise refusal(failed.cause) from None
     except WorkflowAlreadyStartedError:
         raise Conflict(f"a pipeline {pipeline!r} has been before", hint="ids are not given out again") from None
-    except (WorkflowQueryFailedError, WorkflowQueryRejectedError) as failed:
+    except WorkflowQueryRejectedError:  # its workflow is closed: deleted, or ended by an operator
+        raise NotFound(f"there is no pipeline {pipeline!r}", hint="it was deleted, or Temporal lost it") from None
+    except WorkflowQueryFailedError as failed:
         raise Retryable(f"pipeline {pipeline!r} does not answer: {failed}") from failed
-    except WorkflowUpdateRPCTimeoutOrCancelledError as late:
+    except (TimeoutError, WorkflowUpdateRPCTimeoutOrCancelledError) as late:
         raise Retryable(f"pipeline {pipeline!r} did not answer in time", hint="is a worker running?") from late
     except RPCError as error:
         if error.status is RPCStatusCode.NOT_FOUND:

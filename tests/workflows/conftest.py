@@ -113,7 +113,8 @@ class World:
 
     @property
     def numbers(self) -> list[int]:
-        return memory.store(self.name).rows["n"].to_list()
+        rows = memory.store(self.name).rows
+        return rows["n"].to_list() if rows.width else []  # no columns before the sink is prepared
 
     async def state(self) -> PipelineState:
         return await self.platform.client.state(self.name)

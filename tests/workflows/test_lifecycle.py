@@ -41,7 +41,7 @@ async def test_a_bounded_pipeline_completes_and_the_journal_tells_it_all(world: 
 
 
 async def test_pause_and_resume_lose_and_double_nothing(world: Any, faults: Any) -> None:
-    faults.slow = 0.01
+    faults.slow = 0.05
     client = world.platform.client
     await client.create(world.spec("faulty"))
     await client.start(world.name)
@@ -64,7 +64,7 @@ async def test_pause_and_resume_lose_and_double_nothing(world: Any, faults: Any)
 
 
 async def test_stop_holds_the_final_totals_and_restart_goes_on(world: Any, faults: Any) -> None:
-    faults.slow = 0.01
+    faults.slow = 0.05
     client = world.platform.client
     await client.create(world.spec("faulty"))
     await client.start(world.name)
@@ -84,7 +84,7 @@ async def test_stop_holds_the_final_totals_and_restart_goes_on(world: Any, fault
 
 
 async def test_a_paused_pipeline_can_be_stopped(world: Any, faults: Any) -> None:
-    faults.slow = 0.01
+    faults.slow = 0.05
     client = world.platform.client
     await client.create(world.spec("faulty"))
     await client.start(world.name)
@@ -242,7 +242,7 @@ async def test_history_stays_bounded_by_continuing_as_new(new_world: Any, monkey
 
 
 async def test_a_forgotten_workflow_is_restored_from_the_journal(world: Any, faults: Any) -> None:
-    faults.slow = 0.01
+    faults.slow = 0.05
     client = world.platform.client
     await client.create(world.spec("faulty"))
     await client.start(world.name)
@@ -269,7 +269,7 @@ async def test_an_idle_pipeline_is_woken_by_a_command(new_world: Any) -> None:
 
 
 async def test_commands_can_be_sent_by_hand(world: Any, faults: Any) -> None:
-    faults.slow = 0.01
+    faults.slow = 0.05
     client = world.platform.client
     await client.create(world.spec("faulty"))
     handle = client.temporal.get_workflow_handle(workflow_id(world.name))
