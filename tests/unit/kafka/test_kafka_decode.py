@@ -72,7 +72,10 @@ def test_declared_types() -> None:
             "tags": pl.List(pl.Int32()),
         }
     )
-    message = b'{"small":7,"big":18446744073709551615,"price":"1.25","day":"2024-01-02","at":"2024-01-02T03:04:05","tags":[1]}'
+    message = (
+        b'{"small":7,"big":18446744073709551615,"price":"1.25","day":"2024-01-02","at":"2024-01-02T03:04:05",'
+        b'"tags":[1]}'
+    )
     decoder = JsonDecoder(schema)
     row = decoder.decode([message]).rows.row(0, named=True)
     assert row == {

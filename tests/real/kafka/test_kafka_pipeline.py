@@ -1,0 +1,79 @@
+"""Kafka to Kafka through the whole platform: every message once, in the order of its key."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections import defaultdict
+from typing import Any
+from uuid import uuid4
+
+import pytest
+
+from dataflow.domain.spec import PipelineSpec
+from dataflow.domain.state import Status
+from dataflow.embedded.temporal import Address
+from dataflow.platform import platform
+from dataflow.settings import Settings
+
+pytestmark = [pytest.mark.kafka, pytest.mark.temporal]
+
+SIZES = (12_000, 5_000, 2_990, 10)
+TOTAL = sum(SIZES)
+
+
+async def test_twenty_thousand_messages(broker: Any, temporal: Address, settings: Settings) -> None:
+    topic = await broker.topic(len(SIZES))
+    first = 0
+    for partition, size in enumerate(SIZES):
+        ids = range(first, first + size)
+        values = [json.dumps({"id": n, "customer": n % 97, "amount": n % 10 + 0.5}).encode() for n in ids]
+        await broker.put(topic, values, partition=partition, keys=[b"%d" % (n % 97) for n in ids])
+        first += size
+    await broker.put(topic, [b"{broken"], partition=3)
+    spec = PipelineSpec.model_validate(
+        {
+            "name": f"k-{uuid4().hex[:8]}",
+            "source": {
+                "type": "kafka",
+                "brokers": broker.address,
+                "topic": topic,
+                "until": "end",
+                "metadata": ["partition"],
+            },
+            "transforms": [
+                {"type": "filter", "where": "amount > 1"},
+                {"type": "map", "set": {"total": "amount * 2"}},
+            ],
+            "sink": {
+                "type": "kafka",
+                "brokers": broker.address,
+                "topic": f"{topic}-out",
+                "partitions": 3,
+                "key": "customer",
+                "receipts_topic": f"{topic}-receipts",
+            },
+            "checkpoint": {"max_rows": 1500},
+            "parallelism": 3,
+            "delivery": "exactly_once",
+        }
+    )
+    update = {"temporal_address": temporal.target, "task_queue": f"q-{uuid4().hex[:12]}"}
+    async with platform(settings.model_copy(update=update), actor="tester") as running:
+        await running.client.create(spec)
+        await running.client.start(spec.pipeline_id)
+        while (state := await running.client.state(spec.pipeline_id)).status is Status.RUNNING:
+            await asyncio.sleep(0.1)
+    assert state.status is Status.COMPLETED
+    wanted = {n for n in range(TOTAL) if n % 10 + 0.5 > 1}
+    messages = await broker.get(f"{topic}-out")
+    found = [json.loads(message.value) for message in messages]
+    assert len(found) == len(wanted)
+    assert {row["id"] for row in found} == wanted
+    assert all(row["total"] == row["amount"] * 2 for row in found)
+    order: dict[tuple[int, int], list[int]] = defaultdict(list)
+    for row in found:
+        order[row["customer"], row["_partition"]].append(row["id"])
+    assert all(ids == sorted(ids) for ids in order.values())
+    [letter] = [json.loads(message.value) for message in await broker.get(f"{topic}-out.dead")]
+    assert letter["where"] == f"{topic}[3]@10"
