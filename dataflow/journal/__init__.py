@@ -14,10 +14,15 @@ __all__ = ["Entry", "Head", "Journal", "MemoryJournal", "Page", "Snapshot", "ope
 def open_journal(url: str) -> Journal:
     """The journal at `url`, to be entered: `async with open_journal(url) as journal`.
 
-    `sqlite:///dataflow.db` (a path after three slashes, absolute after four), `postgresql://user@host/name`, or
-    `memory:` (empty, and gone afterwards). Raises `Rejected` for a URL of any other kind; nothing is opened yet."""
+    `sqlite:///dataflow.db` (a path after three slashes, absolute after four), `postgresql://user@host/name`,
+    `cassandra://host:9042/keyspace?replication=3&consistency=QUORUM`, or `memory:` (empty, and gone
+    afterwards). Raises `Rejected` for a URL of any other kind; nothing is opened yet."""
     if url.partition(":")[0] == "memory":
         return MemoryJournal()
+    if url.partition(":")[0] == "cassandra":
+        from dataflow.journal.cassandra import CassandraJournal
+
+        return CassandraJournal(url)
     from dataflow.journal.sql import SqlJournal
 
     return SqlJournal(url)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
 
 from dataflow.domain.record import EventRecord, canonical, verify
@@ -53,11 +53,11 @@ async def audit_verify_all(journal: Journal) -> list[Broken]:
     meanwhile."""
     found = [await audit_verify(journal, stream) for stream in await journal.streams()]
     broken = [one for one in found if one is not None]
-    out_of_order = await _reading_order(journal)
+    out_of_order = await _reading_order(journal, broken)
     return [*broken, out_of_order] if out_of_order and out_of_order not in broken else broken
 
 
-async def _reading_order(journal: Journal) -> Broken | None:
+async def _reading_order(journal: Journal, broken: Sequence[Broken]) -> Broken | None:
     position = 0
     reached: dict[str, int] = {}
     try:
@@ -68,10 +68,27 @@ async def _reading_order(journal: Journal) -> Broken | None:
             if record.sequence != reached.get(record.stream, 0) + 1:
                 return Broken(record.stream, record.sequence, f"it has position {position + 1}, which is not its own")
             position, reached[record.stream] = entry.position, record.sequence
-    except Corrupt:
-        return None  # named as the first broken place of its stream
+    except Corrupt as error:
+        if broken:
+            return None  # named as the first broken place of its stream
+        # A backend that keeps the reading order apart from the streams: the damage is there alone.
+        return await _unreadable_position(journal, position, error)
     end = await journal.end()
     return None if position == end else Broken("", position + 1, f"events up to position {end} are noted")
+
+
+async def _unreadable_position(journal: Journal, after: int, error: Corrupt) -> Broken:
+    """Which position cannot be read: the journal reads many at once and only said that one of them is damaged."""
+    while True:
+        try:
+            entries = await journal.tail(after, 1)
+        except Corrupt as one:
+            error = one
+            break
+        if not entries:
+            break
+        after = entries[0].position
+    return Broken("", after + 1, f"the event at this position cannot be read: {error}")
 
 
 def _fault(record: EventRecord, stream: str, sequence: int, previous_hash: str) -> str:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import migrations
 from dataflow.errors import Rejected
@@ -17,6 +19,8 @@ def journal_store(url: str) -> Store:
     """The store behind the journal's URL. `Rejected` for a URL of no kind that is known."""
     if url.partition(":")[0] == "memory":
         return MemoryStore()
+    if url.partition(":")[0] == "cassandra":
+        return CassandraStore(url)
     return SqlStore(url)
 
 
@@ -82,3 +86,44 @@ class SqlStore:
     def _missing(self) -> bool:
         """SQLite would make an empty file by looking at it."""
         return self._file is not None and not self._file.exists()
+
+
+class CassandraStore:
+    """The journal in Cassandra. `up` makes the keyspace too; `down` leaves it, with the note of where its schema is."""
+
+    name = NAME
+
+    def __init__(self, url: str) -> None:
+        from dataflow.journal.cassandra_session import CassandraUrl
+
+        self._url = CassandraUrl.parse(url)
+        self.where = self._url.where
+
+    async def standing(self) -> Standing:
+        return await asyncio.to_thread(self._with_session, lambda _: None)
+
+    async def up(self) -> Standing:
+        from migrations import cql
+
+        url = self._url
+        return await asyncio.to_thread(
+            self._with_session, lambda session: cql.upgrade(session, url.keyspace, url.replication)
+        )
+
+    async def down(self) -> Standing:
+        from migrations import cql
+
+        return await asyncio.to_thread(self._with_session, lambda session: cql.downgrade(session, self._url.keyspace))
+
+    def _with_session(self, act: Callable[[Any], None]) -> Standing:
+        from dataflow.journal.cassandra_session import connect, translated
+        from migrations import cql
+
+        with translated(self.where):
+            cluster, session = connect(self._url)
+            try:
+                act(session)
+                found = cql.current(session, self._url.keyspace)
+            finally:
+                cluster.shutdown()
+        return revision_standing(self.name, self.where, found, cql.HEAD, cql.is_known(found))
