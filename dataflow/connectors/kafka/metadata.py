@@ -43,12 +43,17 @@ class Metadata:
         }
         self.schema = pl.Schema({name: kinds[field] for field, name in self._names.items()})
 
-    def columns(self, messages: Sequence[Any]) -> tuple[list[pl.Series], list[Refusal]]:
-        """One column for each field, of messages as aiokafka gives them; and which cannot be text as they should."""
+    def columns(self, topic: str, partition: int, messages: Sequence[Any]) -> tuple[list[pl.Series], list[Refusal]]:
+        """One column for each field, of messages of one partition; and which cannot be text as they should."""
         made: list[pl.Series] = []
         refused: dict[int, Refusal] = {}
         for field, name in self._names.items():
-            column, bad = self._column(field, messages)
+            if field is MetadataField.TOPIC:
+                column, bad = pl.repeat(topic, len(messages), dtype=pl.String, eager=True), list[int]()
+            elif field is MetadataField.PARTITION:
+                column, bad = pl.repeat(partition, len(messages), dtype=pl.Int32, eager=True), []
+            else:
+                column, bad = self._column(field, messages)
             made.append(column.alias(name))
             for index in bad:
                 code = "BAD_KEY" if field is MetadataField.KEY else "BAD_HEADER"
@@ -60,17 +65,13 @@ class Metadata:
             case MetadataField.KEY:
                 keys = pl.Series([message.key for message in messages], dtype=pl.Binary)
                 return utf8(keys) if self._text else (keys, [])
-            case MetadataField.TOPIC:
-                return pl.repeat(messages[0].topic if messages else "", len(messages), dtype=pl.String, eager=True), []
-            case MetadataField.PARTITION:
-                return pl.Series([message.partition for message in messages], dtype=pl.Int32), []
             case MetadataField.OFFSET:
                 return pl.Series([message.offset for message in messages], dtype=pl.Int64), []
             case MetadataField.TIMESTAMP:
                 times = pl.Series([message.timestamp for message in messages], dtype=pl.Int64)
                 known = times.to_frame("t").select(pl.when(pl.col("t") >= 0).then(pl.col("t")))  # -1: none was given
                 return known.to_series().cast(pl.Datetime("ms", "UTC")), []
-            case MetadataField.HEADERS:
+            case _:
                 return self._headers([message.headers for message in messages])
 
     def _headers(self, headers: Sequence[Sequence[tuple[str, bytes | None]]]) -> tuple[pl.Series, list[int]]:

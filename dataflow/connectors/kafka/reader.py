@@ -2,29 +2,29 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import AsyncGenerator
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka import TopicPartition
+from aiokafka.client import AIOKafkaClient
 from aiokafka.errors import KafkaError, OffsetOutOfRangeError
 
 from dataflow.connectors.kafka.cluster import Cluster
 from dataflow.connectors.kafka.errors import translate, translated
+from dataflow.connectors.kafka.fetch import Fetched, Fetcher
 from dataflow.connectors.kafka.offsets import cut_off, lost
-from dataflow.errors import DataFlowError, Retryable
-
-FETCH_BYTES = 4 * 2**20
-"""What the broker sends of a partition at once, about. A larger message still comes, alone."""
-
-_POLL_MS = 250
+from dataflow.errors import DataFlowError
 
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """Messages as aiokafka gives them, and the offset after them."""
+    """Messages with `offset`, `timestamp`, `key`, `value` and `headers`, and the offset after them."""
 
+    topic: str
+    partition: int
     messages: list[Any]
     next: int
 
@@ -33,69 +33,70 @@ async def read_partition(
     cluster: Cluster, topic: str, partition: int, begin: int, end: int | None, most: int
 ) -> AsyncGenerator[Batch, None]:
     """Messages with offsets from `begin` to before `end` (None: for ever), at most `most` in a batch; the last batch of
-    a bounded read ends at `end`, and may be empty.
+    a bounded read ends at `end`, and may be empty. The next fetch is under way while a batch is worked on.
 
     Raises `Rejected` (LOST_OFFSETS) where `begin` is not there any more, `Retryable` (CONNECTION_FAILED) where no
     broker has answered for the cluster's timeout, `NotFound` where the topic is gone by then."""
     part = TopicPartition(topic, partition)
-    what = f"{topic}[{partition}]"
     at = begin
     if end is not None and at >= end:
         return
-    async with cluster.consumer({part: begin}, max_partition_fetch_bytes=FETCH_BYTES) as consumer:
-        watch = _Watch(cluster, consumer, part)
-        while end is None or at < end:
-            async with translated(what):
-                try:
-                    found = (await consumer.getmany(part, timeout_ms=_POLL_MS, max_records=most)).get(part, [])
-                except OffsetOutOfRangeError as error:
-                    raise await _out_of_range(consumer, part, at, cluster.timeout) from error
-                position = await consumer.position(part)
-            if end is not None and position >= end:
-                yield Batch([message for message in found if message.offset < end], end)
-                return
-            if found:
-                at = found[-1].offset + 1
-                watch.alive()
-                yield Batch(found, at)
-                watch.alive()
-            elif position > at:
-                at = position  # markers and what was aborted: nobody need know
-            else:
-                await watch.check()
+    async with _client(cluster, topic) as client:
+        fetcher = Fetcher(client, part, cluster.timeout)
+        coming = asyncio.ensure_future(fetcher.fetch(at))
+        try:
+            while True:
+                found = await _received(cluster, part, at, coming)
+                at = found.next
+                if end is not None and at >= end:
+                    messages = [message for message in found.records if message.offset < end]
+                    at = end
+                else:
+                    messages = found.records
+                    coming = asyncio.ensure_future(fetcher.fetch(at))
+                for start in range(0, len(messages), most):
+                    some = messages[start : start + most]
+                    whole = start + most >= len(messages)
+                    yield Batch(topic, partition, some, at if whole else some[-1].offset + 1)
+                if end is not None and at >= end:
+                    if not messages:
+                        yield Batch(topic, partition, [], end)
+                    return
+        finally:
+            coming.cancel()
+            await asyncio.wait({coming})
+            if not coming.cancelled():
+                coming.exception()
 
 
-class _Watch:
-    """aiokafka tries for ever to reach a broker that is gone, and says nothing: this notices."""
-
-    def __init__(self, cluster: Cluster, consumer: AIOKafkaConsumer, part: TopicPartition) -> None:
-        self._cluster, self._consumer, self._part = cluster, consumer, part
-        self._polled: int | None = None
-        self._since = time.monotonic()
-
-    def alive(self) -> None:
-        self._since = time.monotonic()
-
-    async def check(self) -> None:
-        polled = self._consumer.last_poll_timestamp(self._part)
-        if polled != self._polled:
-            self._polled = polled
-            self.alive()
-        elif time.monotonic() - self._since > self._cluster.timeout:
-            await self._cluster.partition_count(self._part.topic)
-            raise Retryable(
-                f"{self._part.topic}[{self._part.partition}]: the broker has not answered a fetch for "
-                f"{self._cluster.timeout:g} s",
-                code="CONNECTION_FAILED",
-            )
-
-
-async def _out_of_range(consumer: AIOKafkaConsumer, part: TopicPartition, at: int, timeout: float) -> DataFlowError:
+@asynccontextmanager
+async def _client(cluster: Cluster, topic: str) -> AsyncIterator[AIOKafkaClient]:
+    client = AIOKafkaClient(**cluster.options())
     try:
-        async with translated(part.topic, timeout):
-            first = (await consumer.beginning_offsets([part]))[part]
-            if at < first:
-                return lost(part.topic, part.partition, at, first)
-            return cut_off(part.topic, part.partition, at, (await consumer.end_offsets([part]))[part])
+        async with translated(f"Kafka at {cluster.brokers}", cluster.timeout):
+            await client.bootstrap()
+            await asyncio.sleep(0)  # let its task begin: one that is cancelled before that breaks `close`
+            await client.set_topics([topic])
+        yield client
+    finally:
+        await client.close()
+
+
+async def _received(cluster: Cluster, part: TopicPartition, at: int, coming: asyncio.Future[Fetched]) -> Fetched:
+    what = f"{part.topic}[{part.partition}]"
+    try:
+        return await coming
+    except OffsetOutOfRangeError as error:
+        raise await _out_of_range(cluster, part, at) from error
     except KafkaError as error:
-        return translate(error, part.topic)
+        if error.retriable:
+            await cluster.partition_count(part.topic)  # it may be the topic that is gone
+        raise translate(error, what) from error
+
+
+async def _out_of_range(cluster: Cluster, part: TopicPartition, at: int) -> DataFlowError:
+    async with cluster.consumer({}) as consumer, translated(part.topic, cluster.timeout):
+        first = (await consumer.beginning_offsets([part]))[part]
+        if at < first:
+            return lost(part.topic, part.partition, at, first)
+        return cut_off(part.topic, part.partition, at, (await consumer.end_offsets([part]))[part])

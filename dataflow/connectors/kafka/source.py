@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing
 from itertools import chain
-from typing import Any, Self
+from typing import Self
 
 import polars as pl
 from aiokafka import TopicPartition
@@ -142,8 +142,9 @@ class KafkaSource:
 
     def _chunk(self, batch: Batch, decoder: Decoder, wanted: Sequence[str]) -> Chunk:
         messages = batch.messages
-        decoded = decoder.decode([message.value for message in messages])
-        extra, unreadable = self._metadata.columns(messages)
+        values = [message.value for message in messages]
+        decoded = decoder.decode(values)
+        extra, unreadable = self._metadata.columns(batch.topic, batch.partition, messages)
         rows = decoded.rows
         kept, refused = decoded.kept, list(decoded.refused)
         if unreadable:
@@ -153,8 +154,8 @@ class KafkaSource:
         return Chunk(
             rows.select(wanted),
             position(batch.next),
-            rejected=_rejects(messages, refused) if refused else None,
-            bytes_read=sum(max(0, m.serialized_key_size) + max(0, m.serialized_value_size) for m in messages),
+            rejected=_rejects(batch, refused) if refused else None,
+            bytes_read=sum(map(len, filter(None, values))),
         )
 
 
@@ -170,12 +171,12 @@ def _without(
     return rows[stay], [before[place] for place in stay], both
 
 
-def _rejects(messages: Sequence[Any], refused: Sequence[Refusal]) -> pl.DataFrame:
+def _rejects(batch: Batch, refused: Sequence[Refusal]) -> pl.DataFrame:
     """Located as `topic[partition]@offset`; bytes that are not UTF-8 are shown as `\\xff`."""
     rows = []
     for bad in refused:
-        message = messages[bad.index]
-        where = f"{message.topic}[{message.partition}]@{message.offset}"
+        message = batch.messages[bad.index]
+        where = f"{batch.topic}[{batch.partition}]@{message.offset}"
         rows.append(
             ("source", bad.code, bad.message, where, (message.value or b"").decode("utf-8", "backslashreplace"))
         )

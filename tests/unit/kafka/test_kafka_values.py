@@ -123,7 +123,7 @@ async def test_too_late() -> None:
 
 
 class _Message:
-    topic, partition, offset, timestamp = "t", 3, 9, -1
+    offset, timestamp = 9, -1
 
     def __init__(self, key: bytes | None, *headers: tuple[str, bytes | None]) -> None:
         self.key, self.headers = key, headers
@@ -131,17 +131,17 @@ class _Message:
 
 def test_metadata_columns() -> None:
     messages = [_Message(b"\xff"), _Message(None, ("a", b"\xfe"), ("b", b"x")), _Message(b"k", ("a", None))]
-    made, refused = Metadata(DEFAULT_NAMES, text=True).columns(messages)
+    made, refused = Metadata(DEFAULT_NAMES, text=True).columns("t", 3, messages)
     found = {column.name: column.to_list() for column in made}
     assert found["_key"] == [None, None, "k"]
     assert found["_timestamp"] == [None] * 3
     assert found["_headers"][2] == [{"name": "a", "value": None}]
     assert [(bad.index, bad.code) for bad in refused] == [(0, "BAD_KEY"), (1, "BAD_HEADER")]
     raw = Metadata({MetadataField.KEY: "k", MetadataField.HEADERS: "h"}, text=False)
-    [keys, headers], none = raw.columns(messages)
+    [keys, headers], none = raw.columns("t", 3, messages)
     assert keys.to_list() == [b"\xff", None, b"k"]
     assert headers.to_list()[1] == [{"name": "a", "value": b"\xfe"}, {"name": "b", "value": b"x"}]
     assert not none
     for metadata in (Metadata(DEFAULT_NAMES, text=True), raw):
-        columns, _ = metadata.columns([])
+        columns, _ = metadata.columns("t", 3, [])
         assert pl.DataFrame(columns).schema == metadata.schema
