@@ -92,7 +92,7 @@ class CsvParser(RecordParser):
             return start
         if not quote:
             return found + 1
-        part = data if start == 0 and stop == len(data) else data[start:stop]
+        part = memoryview(data)[start:stop]
         odd = (marks.count(marks.view(part), quote[0]) - data.count(quote, found, stop)) % 2
         for _ in range(_STEP_BACK):
             if not odd:

@@ -8,7 +8,7 @@ import polars as pl
 import pyarrow as pa
 
 
-def view(data: bytes) -> pl.Series:
+def view(data: bytes | memoryview) -> pl.Series:
     """The bytes as a column of UInt8, without a copy."""
     column = pa.Array.from_buffers(pa.uint8(), len(data), [None, pa.py_buffer(data)])
     return cast(pl.Series, pl.from_arrow(column))

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 
 import polars as pl
@@ -115,6 +115,18 @@ class RecordParser(ABC):
         return Refusal("RECORD_TOO_LONG", message, line, shown)
 
 
+@dataclass(frozen=True, slots=True)
+class _Part:
+    """`text` is to be parsed; it ends at `end` of `data`, what was read and not given out before. `final`: it is the
+    file's end. `read`: how far the file was read then."""
+
+    text: bytes
+    data: bytes
+    end: int
+    final: bool
+    read: int
+
+
 @dataclass(slots=True)
 class Piece:
     frames: list[pl.DataFrame]
@@ -132,9 +144,11 @@ class RecordFile:
         self._at = at
         self._piece = piece  # bytes of a piece, about
         self._block = block  # bytes of one read
+        self._at_end = False
+        self._read_upto = 0
 
-    def resize(self, piece: int) -> None:
-        self._piece = piece
+    def resize(self, piece: int, block: int) -> None:
+        self._piece, self._block = piece, block
 
     def _position(self) -> None:
         """Move to where reading goes on, and see that it is the text that was read before."""
@@ -150,7 +164,7 @@ class RecordFile:
         with ThreadPoolExecutor(1, "file-read") as ahead:
             yield from self._pieces(ahead)
 
-    def _read(self) -> tuple[bytes, int]:
+    def _read(self) -> bytes:
         parts, size = [], 0
         try:
             while size < self._block and (data := self._stream.read(self._block - size)):
@@ -158,38 +172,51 @@ class RecordFile:
                 size += len(data)
         except OSError as error:
             raise unreadable(self._at.file, error) from error
-        return b"".join(parts) if len(parts) != 1 else parts[0], self._stream.consumed()
+        self._read_upto = self._stream.consumed()
+        return b"".join(parts) if len(parts) != 1 else parts[0]
 
-    def _pieces(self, ahead: ThreadPoolExecutor) -> Iterator[Piece]:
-        self._position()
-        coming: Future[tuple[bytes, int]] | None = ahead.submit(self._read)
-        data, read, want, start = b"", 0, 0, 0
+    def _prepare(self, data: bytes, start: int, want: int) -> _Part | None:
+        """The next part to parse, of what is left of `data` from `start` and what the file still has; None at the end.
+        At least `want` bytes, where there are so many."""
         while True:
             rest = len(data) - start
             stop = min(len(data), start + max(self._piece, want))
             end = self._parser.cut(data, start, stop) if rest >= max(1, want) else start
-            if coming is not None and end == start and rest < max(self._piece, want, 1):
-                block, read = coming.result()
-                coming = ahead.submit(self._read) if block else None
+            little = end == start or rest < self._piece // 2  # a few records left over are no piece of their own
+            if not self._at_end and little and rest < max(self._piece, want, 1):
+                block = self._read()
+                self._at_end = not block
                 data, start = (data[start:] + block if rest else block), 0
-                if self._at.offset == 0 and data.startswith(BOM):
-                    data, self._at = data[len(BOM) :], replace(self._at, offset=len(BOM))
                 continue
             if not rest:
-                return
-            final = coming is None
+                return None
             if end == start:
                 end = len(data)
             part = data if end - start == len(data) else data[start:end]
-            parsed = self._parser.parse(part, self._at.line, final=final and end == len(data), skipping=self._at.skip)
-            if not parsed.consumed:
-                if final and end == len(data):
-                    raise Corrupt("the reader does not get past a record", where=f"{self._at.file}:{self._at.line}")
-                want = max(2 * len(part), self._block)
-                continue
-            want = 0
-            start += parsed.consumed
-            yield self._passed(part, parsed, read, len(data) - start)
+            return _Part(part, data, end, self._at_end and end == len(data), self._read_upto)
+
+    def _pieces(self, ahead: ThreadPoolExecutor) -> Iterator[Piece]:
+        self._position()
+        data = self._read()
+        if self._at.offset == 0 and data.startswith(BOM):
+            data, self._at = data[len(BOM) :], replace(self._at, offset=len(BOM))
+        part = self._prepare(data, 0, 0)
+        while part is not None:
+            # Made ready while this one is parsed, as if all of this one's records were whole: they nearly always are.
+            coming = ahead.submit(self._prepare, part.data, part.end, 0)
+            parsed = self._parser.parse(part.text, self._at.line, final=part.final, skipping=self._at.skip)
+            left = len(part.text) - parsed.consumed
+            if parsed.consumed:
+                yield self._passed(part.text, parsed, part.read, len(part.data) - part.end + left)
+            elif part.final:
+                raise Corrupt("the reader does not get past a record", where=f"{self._at.file}:{self._at.line}")
+            following = coming.result()
+            if left:
+                text = part.text[parsed.consumed :]
+                want = 0 if parsed.consumed else max(2 * len(text), self._block)
+                more = following.data[following.end - len(following.text) :] if following else b""
+                following = self._prepare(text + more, 0, want)
+            part = following
 
     def _passed(self, part: bytes, parsed: Parsed, read: int, rest: int) -> Piece:
         tail = part[max(0, parsed.consumed - MARK) : parsed.consumed]

@@ -86,8 +86,7 @@ class Reader:
             return
         with closing(opened.stream) as stream:
             size = self._piece_bytes()
-            block = min(PIECE, max(64 * 1024, size * _READ_AHEAD))
-            reading = RecordFile(stream, opened.parser, opened.at, piece=size, block=block)
+            reading = RecordFile(stream, opened.parser, opened.at, piece=size, block=_block(size))
             before = opened.at.offset
             with closing(iter(reading)) as pieces:  # type: ignore[type-var]
                 for piece in pieces:
@@ -95,7 +94,8 @@ class Reader:
                     if rows:
                         self._row_bytes = max(1.0, (piece.place.offset - before) / rows)
                     before = piece.place.offset
-                    reading.resize(self._piece_bytes())
+                    size = self._piece_bytes()
+                    reading.resize(size, _block(size))
                     yield piece
 
     def _piece_bytes(self) -> int:
@@ -141,3 +141,8 @@ class Reader:
         rows = pl.concat(got.frames) if got.frames else self._schema.to_frame()
         rejected = pl.concat(got.rejected) if got.rejected else None
         return Chunk(rows=rows, resume=got.place.text(), rejected=rejected, bytes_read=got.read)
+
+
+def _block(piece: int) -> int:
+    """How much to read at once for pieces of that size: a small piece is not worth a call."""
+    return min(PIECE, max(64 * 1024, piece * _READ_AHEAD))
