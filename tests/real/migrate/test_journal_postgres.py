@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from uuid import uuid4
 
 import psycopg
@@ -96,10 +100,20 @@ def test_migrations_make_the_tables_that_statements_name(database: Callable[[str
     engine.dispose()
 
 
-async def test_killed_server_keeps_what_it_acknowledged(
-    database: Callable[[str], str], postgres: Site, fleet: Fleet
-) -> None:
-    url = database("killed")
+@pytest.fixture
+def own(postgres: Site) -> Iterator[Fleet]:  # the shared one, which others may be using, tells whether it can be had
+    root = Path(tempfile.gettempdir()) / f"dataflow-kill-{uuid4().hex[:8]}"
+    with Fleet(root, until_unused=True) as fleet:
+        with ThreadPoolExecutor(1) as thread:
+            thread.submit(asyncio.run, fleet.up(["postgres"], logging.info, free=True)).result()
+        yield fleet
+    if fleet.wait_until_unused():
+        shutil.rmtree(root, ignore_errors=True)
+
+
+@pytest.mark.chaos
+async def test_killed_server_keeps_what_it_acknowledged(own: Fleet) -> None:
+    url = f"postgresql://postgres@127.0.0.1:{own.site('postgres').port}/postgres"
     acknowledged = 0
     enough = asyncio.Event()
 
@@ -112,10 +126,10 @@ async def test_killed_server_keeps_what_it_acknowledged(
     async with open_journal(url) as journal:
         appending = asyncio.create_task(append_and_acknowledge(journal, "s", note, 100_000))
         await enough.wait()
-        await asyncio.to_thread(fleet.kill, "postgres")
+        await asyncio.to_thread(own.kill, "postgres")
         with pytest.raises(Retryable):
             await appending
-    await fleet.up(["postgres"], logging.info)
+    await own.up(["postgres"], logging.info)
     async with open_journal(url) as journal:
         assert await check_acknowledged(journal, "s", acknowledged) >= 60
         assert await audit_verify_all(journal) == []
