@@ -9,18 +9,20 @@ from uuid import uuid4
 
 import pytest
 
+from dataflow.connectors.kafka import fetch
 from dataflow.testing import exercise_sink, exercise_source
 
 pytestmark = pytest.mark.kafka
 
 
-def test_source(broker: Any) -> None:
+def test_source(broker: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fetch, "FETCH_BYTES", 4000)  # many fetches, each of one batch
     topic = broker.now(lambda: broker.topic(3))
-    for partition, count in enumerate((700, 40, 0)):
+    for partition, count in enumerate((1500, 40, 0)):
         values = [json.dumps({"n": n, "text": f"a{n}", "at": {"x": n / 2}}).encode() for n in range(count)]
         values[5:6] = [b"not json"] if count else []
         broker.now(lambda v=values, p=partition: broker.put(topic, v, partition=p, keys=[b"k"] * len(v)))
-    exercise_source(lambda: broker.source(topic, chunk_rows=97, metadata=True), resumes=4)
+    exercise_source(lambda: broker.source(topic, chunk_rows=197, metadata=True), resumes=4)
 
 
 def test_endless_source(broker: Any) -> None:

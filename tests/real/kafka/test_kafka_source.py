@@ -12,6 +12,7 @@ import polars as pl
 import pytest
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 
+from dataflow.connectors.kafka import fetch
 from dataflow.connectors.kafka.position import offset_of, position
 from dataflow.errors import NotFound, Rejected, Retryable
 from dataflow.seams import REJECTS
@@ -57,6 +58,14 @@ async def test_metadata_of_a_thousand_messages(broker: Any) -> None:
     assert every["_topic"].unique().to_list() == [topic]
     assert every["_partition"].to_list() == [0] * 500 + [1] * 500
     assert every["_timestamp"][3] == datetime(2023, 11, 14, 22, 13, 20, 3000, tzinfo=UTC)
+
+
+async def test_many_fetches_miss_nothing(broker: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fetch, "FETCH_BYTES", 1000)
+    topic = await broker.topic()
+    await broker.put(topic, numbers(*range(10_000)))
+    rows, _ = await drain(broker.source(topic, metadata=["offset"]))
+    assert rows["n"].to_list() == rows["_offset"].to_list() == list(range(10_000))
 
 
 async def test_bad_messages_are_located(broker: Any) -> None:
