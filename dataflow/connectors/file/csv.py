@@ -84,7 +84,7 @@ class CsvParser(RecordParser):
         self._shape = regular(dialect, max(1, self._wide))
         self._closers = dialect.quote + dialect.delimiter + dialect.end + b"\r"
 
-    def cut(self, data: bytes, start: int, stop: int) -> int:
+    def cut(self, data: bytes, start: int, stop: int, carried: bytes = b"") -> int:
         """At a line end in front of which the number of quotes is even."""
         end, quote = self.line_end, self._dialect.quote
         found = data.rfind(end, start, stop)
@@ -93,7 +93,7 @@ class CsvParser(RecordParser):
         if not quote:
             return found + 1
         part = memoryview(data)[start:stop]
-        odd = (marks.count(marks.view(part), quote[0]) - data.count(quote, found, stop)) % 2
+        odd = (carried.count(quote) + marks.count(marks.view(part), quote[0]) - data.count(quote, found, stop)) % 2
         for _ in range(_STEP_BACK):
             if not odd:
                 return found + 1

@@ -26,7 +26,7 @@ class LineParser(RecordParser):
         self.max_record = max_record
         self.line_end = line_end
 
-    def cut(self, data: bytes, start: int, stop: int) -> int:
+    def cut(self, data: bytes, start: int, stop: int, carried: bytes = b"") -> int:
         return max(start, data.rfind(self.line_end, start, stop) + 1)
 
     def fast(self, data: bytes) -> tuple[pl.DataFrame, int] | None:

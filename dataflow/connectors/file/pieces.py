@@ -51,9 +51,9 @@ class RecordParser(ABC):
     line_end: bytes = b"\n"
 
     @abstractmethod
-    def cut(self, data: bytes, start: int, stop: int) -> int:
+    def cut(self, data: bytes, start: int, stop: int, carried: bytes = b"") -> int:
         """Where, at or before `stop`, a record seems to end that began at or after `start`; `start` where none does.
-        `start` is where a record begins."""
+        `start` is where a record begins; with `carried`, that is what came of this record before."""
 
     @abstractmethod
     def fast(self, data: bytes) -> tuple[pl.DataFrame, int] | None:
@@ -184,9 +184,14 @@ class RecordFile:
             end = self._parser.cut(data, start, stop) if rest >= max(1, want) else start
             little = end == start or rest < self._piece // 2  # a few records left over are no piece of their own
             if not self._at_end and little and rest < max(self._piece, want, 1):
-                block = self._read()
+                carried, block = data[start:], self._read()
                 self._at_end = not block
-                data, start = (data[start:] + block if rest else block), 0
+                if not want and len(carried) + len(block) < 2 * self._piece:
+                    end = self._parser.cut(block, 0, len(block), carried)
+                    if end:  # the usual case: bytes are copied once
+                        text = b"".join((carried, memoryview(block)[:end]))
+                        return _Part(text, block, end, False, self._read_upto)
+                data, start = (carried + block if carried else block), 0
                 continue
             if not rest:
                 return None
@@ -214,7 +219,7 @@ class RecordFile:
             if left:
                 text = part.text[parsed.consumed :]
                 want = 0 if parsed.consumed else max(2 * len(text), self._block)
-                more = following.data[following.end - len(following.text) :] if following else b""
+                more = following.text + following.data[following.end :] if following else b""
                 following = self._prepare(text + more, 0, want)
             part = following
 

@@ -208,3 +208,28 @@ async def test_closing_early_leaves_no_file_open(tmp_path: Path, read: Callable[
     await asyncio.wait([waiting])
     await reading.aclose()
     assert [file.path for file in psutil.Process().open_files() if file.path.startswith(str(tmp_path))] == []
+
+
+LINES = ["1,a", "2,b", '3,"x\ny"', "4", "5,e,f", '6,"un', "7,g", '8,"a"b', "999999,long" + "g" * 40]
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.lists(st.sampled_from(LINES), max_size=60), st.integers(64, 400))
+def test_unreadable_records_are_the_same_in_pieces_of_any_size(lines: list[str], size: int) -> None:
+    schema = pl.Schema({"n": pl.Int64(), "text": pl.String()})
+    data = "".join(line + "\n" for line in lines).encode()
+
+    def outcome(piece: int) -> tuple[list[tuple[Any, ...]], list[tuple[str, int, bytes]]]:
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / "t.csv"
+            path.write_bytes(data)
+            parser = CsvParser(Layout(schema, tuple(schema)), Dialect(b",", max_record=200))
+            stream = open_stream(path, path.name, Compression.NONE, "utf-8")
+            rows, refused = [], []
+            for got in RecordFile(stream, parser, Place("t.csv"), piece=piece, block=piece):
+                rows += [row for frame in got.frames for row in frame.rows()]
+                refused += [(refusal.code, refusal.line, refusal.record) for refusal in got.refused]
+            stream.close()
+            return rows, refused
+
+    assert outcome(size) == outcome(1 << 20)
