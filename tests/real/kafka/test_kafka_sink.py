@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from typing import Any
 
 import polars as pl
 import pytest
+from aiokafka import AIOKafkaProducer
 from aiokafka.partitioner import DefaultPartitioner
 
 from dataflow.domain.flow import Counters, Lane, Position, Receipt
@@ -81,6 +83,26 @@ async def test_the_receipt_is_found_behind_many_of_other_lanes(broker: Any, plac
     await broker.put(place["receipts_topic"], [b"{}"] * 2500, partition=number, keys=[b"other/1/sink-0"] * 2500)
     async with sink.open(lane(), SCHEMA) as writer:
         assert await writer.last_receipt() == receipt(lane(), 1)
+
+
+async def test_another_lanes_open_transaction_is_waited_for(broker: Any, place: dict[str, Any]) -> None:
+    sink = broker.sink(**place)
+    await sink.prepare(SCHEMA, [lane()])
+    other = AIOKafkaProducer(bootstrap_servers=broker.address, transactional_id=f"{place['topic']}-other")
+    await other.start()
+    async with sink.open(lane(), SCHEMA) as writer:
+        assert await writer.last_receipt() is None
+        number = writer._receipts.partition(lane())
+        await other.begin_transaction()
+        await other.send_and_wait(place["receipts_topic"], b"{}", key=b"other/1/sink-0", partition=number)
+        await writer.commit(receipt(lane(), 1))
+    async with sink.open(lane(), SCHEMA) as writer:
+        reading = asyncio.ensure_future(writer.last_receipt())
+        done, _ = await asyncio.wait({reading}, timeout=1)
+        assert not done
+        await other.commit_transaction()
+        assert await reading == receipt(lane(), 1)
+    await other.stop()
 
 
 async def test_what_is_no_receipt_is_corrupt(broker: Any, place: dict[str, Any]) -> None:
