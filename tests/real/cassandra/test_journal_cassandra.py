@@ -176,6 +176,38 @@ async def test_a_writer_that_wakes_up_late_sets_nothing_back(url: str, monkeypat
         assert await check_acknowledged(quick, "s", 7) == 7
 
 
+async def test_a_slot_in_the_making_is_not_seen_in_parts(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Between asking how far everything goes and reading on, another writer has got halfway with two events."""
+    writer = Writing("s")
+    async with open_journal(url) as journal, open_journal(url) as other:
+        log, theirs = log_of(journal), log_of(other)
+        settle = log.settle
+        asks: dict[str, Callable[[int], Any]] = {
+            "tail": lambda after: journal.tail(after),
+            "by_tag": lambda after: journal.by_tag("all-events", after),
+            "read": lambda after: all_of(journal, "s", after=after),
+        }
+        for name, ask in asks.items():
+            after, two = writer.sequence, writer.some(2)
+
+            def and_then(after: int = after, two: Any = two) -> int:
+                end = settle()
+                rows = cassandra_log._rows(after, two)
+                theirs._claim(rows)
+                half = [(rows[1], two[1])]  # the second event, not the first
+                indexed = [(batch, None) for batch in theirs._index(half).values()]
+                chunk = (theirs.statements.chunk, ("tag/all-events", 0, 1))
+                cassandra_log.all_at_once(
+                    theirs.session, [*theirs._events(half), *theirs._heads_of(rows[1:]), *indexed, chunk]
+                )
+                return end
+
+            with monkeypatch.context() as patched:
+                patched.setattr(log, "settle", and_then)
+                assert await ask(after) == [], name
+            assert len(await ask(after)) == 2, name
+
+
 async def test_an_unknown_outcome_is_found_out(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """The coordinator timed out: the slot is in the log all the same. It is not written again, elsewhere."""
     records = Writing("s").some(3)
