@@ -54,7 +54,7 @@ class Settings(BaseSettings):
     )
     task_queue: str = Field("dataflow", min_length=1, description="Task queue of the workers.")
     journal_url: str = Field(
-        "", description="SQLAlchemy URL of the event journal; unset: SQLite in `home` (`journal.db`)."
+        "", description="URL of the event journal: sqlite:, postgresql: or cassandra:; unset: SQLite in `home`."
     )
     api_host: str = Field("127.0.0.1", min_length=1, description="Address the API listens on.")
     api_port: Port = Field(8080, description="Port of the API and the dashboard; 0: any free one.")
