@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 
 import polars as pl
@@ -22,6 +22,8 @@ from dataflow.connectors.file.worklist import unreadable
 from dataflow.errors import Corrupt
 
 SMALLEST = 128 * 1024  # a part no larger than this takes the exact way
+Fast = tuple[pl.DataFrame, int] | None
+"""Rows and the number of their lines; None where the fast way declines."""
 
 
 @dataclass(slots=True)
@@ -56,7 +58,7 @@ class RecordParser(ABC):
         `start` is where a record begins; with `carried`, that is what came of this record before."""
 
     @abstractmethod
-    def fast(self, data: bytes) -> tuple[pl.DataFrame, int] | None:
+    def fast(self, data: bytes) -> Fast:
         """The rows of these whole records and the number of their lines; None where any record may be unreadable or
         is not whole. The last line end may be missing."""
 
@@ -72,8 +74,11 @@ class RecordParser(ABC):
         """So many bytes decide whether a record is too long."""
         return self.max_record + 2
 
-    def parse(self, data: bytes, line: int, *, final: bool, skipping: bool = False) -> Parsed:
-        """Read as many records as are whole in `data`, the last one too if it is the file's end (`final`)."""
+    def parse(
+        self, data: bytes, line: int, *, final: bool, skipping: bool = False, begun: Future[Fast] | None = None
+    ) -> Parsed:
+        """Read as many records as are whole in `data`, the last one too if it is the file's end (`final`). `begun` is
+        what `fast` makes of all of `data`, where somebody has asked it already."""
         out = Parsed(skipping=skipping)
         size = len(data)
         if skipping:
@@ -85,7 +90,7 @@ class RecordParser(ABC):
             end = stop if stop == size and (final or data.endswith(self.line_end)) else self.cut(data, at, stop)
             if end > at:
                 part = data if end - at == size else data[at:end]
-                found = self.fast(part)
+                found = begun.result() if begun is not None and len(part) == size else self.fast(part)
                 if found:
                     out.frames.append(found[0])
                     out.lines += found[1]
@@ -118,13 +123,14 @@ class RecordParser(ABC):
 @dataclass(frozen=True, slots=True)
 class _Part:
     """`text` is to be parsed; it ends at `end` of `data`, what was read and not given out before. `final`: it is the
-    file's end. `read`: how far the file was read then."""
+    file's end. `read`: how far the file was read then. `begun`: the fast way, already under way."""
 
     text: bytes
     data: bytes
     end: int
     final: bool
     read: int
+    begun: Future[Fast] | None = None
 
 
 @dataclass(slots=True)
@@ -161,8 +167,8 @@ class RecordFile:
             raise changed(self._at)
 
     def __iter__(self) -> Iterator[Piece]:
-        with ThreadPoolExecutor(1, "file-read") as ahead:
-            yield from self._pieces(ahead)
+        with ThreadPoolExecutor(1, "file-read") as ahead, ThreadPoolExecutor(2, "file-parse") as parsing:
+            yield from self._pieces(ahead, parsing)
 
     def _read(self) -> bytes:
         parts, size = [], 0
@@ -200,16 +206,24 @@ class RecordFile:
             part = data if end - start == len(data) else data[start:end]
             return _Part(part, data, end, self._at_end and end == len(data), self._read_upto)
 
-    def _pieces(self, ahead: ThreadPoolExecutor) -> Iterator[Piece]:
+    def _pieces(self, ahead: ThreadPoolExecutor, parsing: ThreadPoolExecutor) -> Iterator[Piece]:
+        def prepare(data: bytes, start: int, want: int) -> _Part | None:
+            part = self._prepare(data, start, want)
+            if part is None or not (part.final or part.text.endswith(self._parser.line_end)):
+                return part
+            return replace(part, begun=parsing.submit(self._parser.fast, part.text))
+
         self._position()
         data = self._read()
         if self._at.offset == 0 and data.startswith(BOM):
             data, self._at = data[len(BOM) :], replace(self._at, offset=len(BOM))
-        part = self._prepare(data, 0, 0)
+        part = prepare(data, 0, 0)
         while part is not None:
-            # Made ready while this one is parsed, as if all of this one's records were whole: they nearly always are.
-            coming = ahead.submit(self._prepare, part.data, part.end, 0)
-            parsed = self._parser.parse(part.text, self._at.line, final=part.final, skipping=self._at.skip)
+            # Begun while this one is parsed, as if all of this one's records were whole: they nearly always are.
+            coming = ahead.submit(prepare, part.data, part.end, 0)
+            parsed = self._parser.parse(
+                part.text, self._at.line, final=part.final, skipping=self._at.skip, begun=part.begun
+            )
             left = len(part.text) - parsed.consumed
             if parsed.consumed:
                 yield self._passed(part.text, parsed, part.read, len(part.data) - part.end + left)
@@ -220,7 +234,7 @@ class RecordFile:
                 text = part.text[parsed.consumed :]
                 want = 0 if parsed.consumed else max(2 * len(text), self._block)
                 more = following.text + following.data[following.end :] if following else b""
-                following = self._prepare(text + more, 0, want)
+                following = prepare(text + more, 0, want)
             part = following
 
     def _passed(self, part: bytes, parsed: Parsed, read: int, rest: int) -> Piece:
