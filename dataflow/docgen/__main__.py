@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-import sys
+import argparse
 from pathlib import Path
 
 from dataflow.docgen.pages import pages
 
-folder = Path(sys.argv[1]) if len(sys.argv) > 1 else Path("docs/reference")
+parser = argparse.ArgumentParser(prog="python -m dataflow.docgen", description=__doc__)
+parser.add_argument("folder", nargs="?", type=Path, default=Path("docs/reference"))
+folder = parser.parse_args().folder
 folder.mkdir(parents=True, exist_ok=True)
 for name, content in pages().items():
     (folder / name).write_text(content, encoding="utf-8")
