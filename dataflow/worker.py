@@ -14,6 +14,7 @@ from temporalio.worker import Worker
 from activities.journal import JournalActivities
 from activities.move import MoveActivities
 from activities.plan import PlanActivities
+from dataflow.allocator import keep_freed_buffers
 from dataflow.journal import Journal
 from dataflow.settings import Settings
 from workflows.names import data_queue
@@ -50,6 +51,7 @@ async def working(client: Client, journal: Journal, settings: Settings, *, data:
         )
         await stack.enter_async_context(control)
         if data:
+            keep_freed_buffers()
             segments = Worker(
                 client,
                 task_queue=data_queue(settings.task_queue),
