@@ -87,6 +87,45 @@ def parse_schema(texts: Mapping[str, str]) -> pl.Schema:
         raise Corrupt(f"a stored schema cannot be read: {bad}") from bad
 
 
+def merged_type(seen: pl.DataType, new: pl.DataType) -> pl.DataType:
+    """The type for both. Whole numbers widen to fractions, structs to all their fields, null to anything; of types that
+    cannot meet, the first one seen stays, and records with the other are refused when they are read."""
+    if seen == new or isinstance(new, pl.Null):
+        return seen
+    if isinstance(seen, pl.Null):
+        return new
+    if seen.is_numeric() and new.is_numeric():
+        return pl.Float64()
+    if isinstance(seen, pl.List) and isinstance(new, pl.List):
+        return pl.List(merged_type(_instance(seen.inner), _instance(new.inner)))
+    if isinstance(seen, pl.Struct) and isinstance(new, pl.Struct):
+        return pl.Struct(merged_columns(_fields(seen), _fields(new)))
+    return seen
+
+
+def merged_columns(seen: Mapping[str, pl.DataType], new: Mapping[str, pl.DataType]) -> dict[str, pl.DataType]:
+    """All columns of both, in the order in which they were first seen."""
+    both = dict(seen)
+    for name, dtype in new.items():
+        both[name] = merged_type(both[name], dtype) if name in both else dtype
+    return both
+
+
+def told_type(kind: pl.DataType) -> pl.DataType:
+    """The type with text wherever no value told one."""
+    if isinstance(kind, pl.Null):
+        return pl.String()
+    if isinstance(kind, pl.List):
+        return pl.List(told_type(_instance(kind.inner)))
+    if isinstance(kind, pl.Struct):
+        return pl.Struct({name: told_type(inner) for name, inner in _fields(kind).items()})
+    return kind
+
+
+def _fields(kind: pl.Struct) -> dict[str, pl.DataType]:
+    return {part.name: _instance(part.dtype) for part in kind.fields}
+
+
 def _instance(kind: object) -> pl.DataType:
     return kind() if isinstance(kind, type) else kind  # type: ignore[return-value]
 

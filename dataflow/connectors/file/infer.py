@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any, cast
 
 import polars as pl
 
 from dataflow.connectors.file.csv import temporal
+from dataflow.schemas import merged_columns, merged_type, told_type
 
 _FLOAT = r"^\s*[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d+)?$"
 _WHOLE = r"^\s*[+-]?\d+$"
@@ -84,51 +84,14 @@ def json_type(value: object) -> pl.DataType:
     if isinstance(value, list):
         merged: pl.DataType = pl.Null()
         for inner in value:
-            merged = merge(merged, json_type(inner))
+            merged = merged_type(merged, json_type(inner))
         return pl.List(merged)
     return pl.Null()
-
-
-def merge(seen: pl.DataType, new: pl.DataType) -> pl.DataType:
-    """The type for both. Whole numbers widen to fractions, structs to all their fields, null to anything; of types that
-    cannot meet, the first one seen stays, and records with the other are refused when they are read."""
-    if seen == new or isinstance(new, pl.Null):
-        return seen
-    if isinstance(seen, pl.Null):
-        return new
-    if seen.is_numeric() and new.is_numeric():
-        return pl.Float64()
-    if isinstance(seen, pl.List) and isinstance(new, pl.List):
-        return pl.List(merge(cast(pl.DataType, seen.inner), cast(pl.DataType, new.inner)))
-    if isinstance(seen, pl.Struct) and isinstance(new, pl.Struct):
-        return pl.Struct(_merged(_fields(seen), _fields(new)))
-    return seen
-
-
-def _fields(dtype: pl.Struct) -> dict[str, pl.DataType]:
-    return {part.name: cast(pl.DataType, part.dtype) for part in dtype.fields}
-
-
-def _merged(seen: Mapping[str, pl.DataType], new: Mapping[str, pl.DataType]) -> dict[str, pl.DataType]:
-    both = dict(seen)
-    for name, dtype in new.items():
-        both[name] = merge(both[name], dtype) if name in both else dtype
-    return both
 
 
 def json_types(records: list[dict[str, Any]]) -> pl.Schema:
     """Columns and types of JSON objects, in the order in which they were first seen. What was only null is text."""
     found: dict[str, pl.DataType] = {}
     for record in records:
-        found = _merged(found, {name: json_type(value) for name, value in record.items()})
-    return pl.Schema({name: _known(dtype) for name, dtype in found.items()})
-
-
-def _known(dtype: pl.DataType) -> pl.DataType:
-    if isinstance(dtype, pl.Null):
-        return pl.String()
-    if isinstance(dtype, pl.List):
-        return pl.List(_known(cast(pl.DataType, dtype.inner)))
-    if isinstance(dtype, pl.Struct):
-        return pl.Struct({name: _known(inner) for name, inner in _fields(dtype).items()})
-    return dtype
+        found = merged_columns(found, {name: json_type(value) for name, value in record.items()})
+    return pl.Schema({name: told_type(dtype) for name, dtype in found.items()})

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
-from typing import cast
+from collections.abc import Iterable
 
 import polars as pl
+
+from dataflow.schemas import merged_columns, merged_type, told_type
 
 _LARGEST = 2**63 - 1
 
@@ -24,8 +25,8 @@ def columns_of(messages: Iterable[bytes]) -> pl.Schema:
         except ValueError:
             continue  # reading refuses it, with its place
         if isinstance(value, dict):
-            found = _merged(found, {name: _type(inner) for name, inner in value.items()})
-    return pl.Schema({name: _known(dtype) for name, dtype in found.items()})
+            found = merged_columns(found, {name: _type(inner) for name, inner in value.items()})
+    return pl.Schema({name: told_type(dtype) for name, dtype in found.items()})
 
 
 def _type(value: object) -> pl.DataType:
@@ -43,42 +44,6 @@ def _type(value: object) -> pl.DataType:
         case list():
             merged: pl.DataType = pl.Null()
             for inner in value:
-                merged = _merge(merged, _type(inner))
+                merged = merged_type(merged, _type(inner))
             return pl.List(merged)
     return pl.Null()
-
-
-def _merge(seen: pl.DataType, new: pl.DataType) -> pl.DataType:
-    if seen == new or isinstance(new, pl.Null):
-        return seen
-    if isinstance(seen, pl.Null):
-        return new
-    if seen.is_numeric() and new.is_numeric():
-        return pl.Float64()
-    if isinstance(seen, pl.List) and isinstance(new, pl.List):
-        return pl.List(_merge(cast(pl.DataType, seen.inner), cast(pl.DataType, new.inner)))
-    if isinstance(seen, pl.Struct) and isinstance(new, pl.Struct):
-        return pl.Struct(_merged(_fields(seen), _fields(new)))
-    return seen
-
-
-def _fields(dtype: pl.Struct) -> dict[str, pl.DataType]:
-    return {part.name: cast(pl.DataType, part.dtype) for part in dtype.fields}
-
-
-def _merged(seen: Mapping[str, pl.DataType], new: Mapping[str, pl.DataType]) -> dict[str, pl.DataType]:
-    both = dict(seen)
-    for name, dtype in new.items():
-        both[name] = _merge(both[name], dtype) if name in both else dtype
-    return both
-
-
-def _known(dtype: pl.DataType) -> pl.DataType:
-    """Text for what no value told the type of."""
-    if isinstance(dtype, pl.Null):
-        return pl.String()
-    if isinstance(dtype, pl.List):
-        return pl.List(_known(cast(pl.DataType, dtype.inner)))
-    if isinstance(dtype, pl.Struct):
-        return pl.Struct({name: _known(inner) for name, inner in _fields(dtype).items()})
-    return dtype
