@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import re
 import ssl
 from collections.abc import AsyncIterator, Mapping, Sequence
@@ -18,11 +19,21 @@ from pydantic import Field, field_validator, model_validator
 
 from dataflow.components import Config
 from dataflow.connectors.kafka.errors import translated
+from dataflow.connectors.kafka.greeting import why
 from dataflow.domain.spec import Seconds
-from dataflow.errors import NotFound, Rejected
+from dataflow.errors import NotFound, Rejected, Retryable
 
 _BROKER = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[^\s,:\[\]]+)(:\d{1,5})?")
+_CONNECTIONS = logging.getLogger("aiokafka.conn")
 _TOPIC = re.compile(r"[A-Za-z0-9._-]{1,249}")
+
+
+def _tells_no_password(record: logging.LogRecord) -> bool:
+    # Invariant 5: at the level DEBUG aiokafka logs every request as it is sent, that of a login included.
+    return not any(type(part).__name__.startswith("SaslAuthenticate") for part in record.args or ())
+
+
+_CONNECTIONS.addFilter(_tells_no_password)
 
 
 class Protocol(StrEnum):
@@ -133,8 +144,9 @@ class Cluster:
             str(self._base / name) if name else None for name in (security.ca, security.certificate, security.key)
         )
         try:
+            # No password is an empty one: for None OpenSSL would ask at the terminal, and wait.
             made: ssl.SSLContext = create_ssl_context(
-                cafile=ca, certfile=certificate, keyfile=key, password=security.key_password
+                cafile=ca, certfile=certificate, keyfile=key, password=security.key_password or ""
             )
             return made
         except (OSError, ssl.SSLError) as error:
@@ -143,11 +155,24 @@ class Cluster:
             ) from error
 
     @asynccontextmanager
+    async def reaching(self) -> AsyncIterator[None]:
+        """`translated`, for the start of a client: a broker that lets nobody in without TLS, a certificate or the right
+        password is told apart from one that does not answer."""
+        try:
+            async with translated(f"Kafka at {self.brokers}", self.timeout):
+                yield
+        except Retryable as unreachable:
+            if unreachable.code not in ("CONNECTION_FAILED", "TIMEOUT"):
+                raise
+            raise await why(self.options()) or unreachable from unreachable
+
+    @asynccontextmanager
     async def admin(self) -> AsyncIterator[AIOKafkaAdminClient]:
         client = AIOKafkaAdminClient(**self.options())
         async with translated(f"Kafka at {self.brokers}", self.timeout):
             try:
-                await client.start()
+                async with self.reaching():
+                    await client.start()
                 yield client
             finally:
                 await client.close()
@@ -166,7 +191,7 @@ class Cluster:
             **more,
         )
         try:
-            async with translated(f"Kafka at {self.brokers}", self.timeout):
+            async with self.reaching():
                 await client.start()
             if start:
                 client.assign(list(start))

@@ -49,7 +49,7 @@ class LaneProducer:
             compression_type=None if self._config.codec is Compression.NONE else str(self._config.codec),
         )
         self._client = client
-        async with translated(f"transactional id {self._id}", self._cluster.timeout):
+        async with self._cluster.reaching(), translated(f"transactional id {self._id}"):
             await client.start()
             await asyncio.sleep(0)  # let its task begin: one that is cancelled before that breaks `stop`
 

@@ -73,7 +73,7 @@ async def read_partition(
 async def _client(cluster: Cluster, topic: str) -> AsyncIterator[AIOKafkaClient]:
     client = AIOKafkaClient(**cluster.options())
     try:
-        async with translated(f"Kafka at {cluster.brokers}", cluster.timeout):
+        async with cluster.reaching():
             await client.bootstrap()
             await asyncio.sleep(0)  # let its task begin: one that is cancelled before that breaks `close`
             await client.set_topics([topic])

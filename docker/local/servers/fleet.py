@@ -135,7 +135,7 @@ class Fleet:
         if named:
             shift = named - server.ports["main"]
             chosen = {purpose: number + shift for purpose, number in server.ports.items()}
-        elif last.ports:
+        elif last.ports.keys() == server.ports.keys():
             chosen = dict(last.ports)
         elif free:
             return dict(zip(server.ports, process.free_ports(len(server.ports)), strict=True))
@@ -217,7 +217,9 @@ class Fleet:
     def _write_addresses(self) -> None:
         lines = [f"export {key}={value}\n" for key, value in self.variables().items()]
         self.root.mkdir(parents=True, exist_ok=True)
-        (self.root / "addresses.env").write_text("".join(lines))
+        addresses = self.root / "addresses.env"
+        addresses.touch(mode=0o600)  # passwords of servers that ask for one are among them
+        addresses.write_text("".join(lines))
 
     # --- faults ---------------------------------------------------------------------------------------------------
 
