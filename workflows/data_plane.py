@@ -1,0 +1,224 @@
+"""The data plane of one pipeline: segments ordered lane by lane, their reports recorded, their failures decided on.
+
+Everything it learns goes through the aggregate; what it keeps of its own is only pace.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import asdict
+from datetime import timedelta
+from typing import Any
+
+from temporalio import workflow
+from temporalio.exceptions import ActivityError
+
+with workflow.unsafe.imports_passed_through():
+    from activities.names import COMPLETE, MOVE, PLAN
+    from dataflow.domain import commands as do
+    from dataflow.domain.events import RetryScheduled
+    from dataflow.domain.flow import Lane
+    from dataflow.domain.orders import CompleteOrder, LedgerEntry, PlanOrder, SegmentOrder, SegmentReport
+    from dataflow.domain.state import ErrorType, PipelineError, Plan, Status
+    from dataflow.errors import DataFlowError
+    from workflows.calls import reported, start
+    from workflows.names import Carried
+
+from workflows.aggregate import Aggregate
+
+
+class DataPlane:
+    """Drives the lanes of one pipeline while it is running and nobody asks for a halt."""
+
+    def __init__(self, aggregate: Aggregate, carried: Carried) -> None:
+        self._aggregate = aggregate
+        self._tuning = carried.tuning
+        self._halting = 0
+        self._driving = False
+        self._ordered: dict[str, workflow.ActivityHandle[Any]] = {}
+        self._ended = set(carried.ended)
+        self._seconds = carried.segment_seconds or carried.tuning.segment_first
+
+    @property
+    def pace(self) -> dict[str, Any]:
+        """What the next run of the workflow has to know of this: fields of `Carried`."""
+        return {"segment_seconds": self._seconds, "ended": tuple(sorted(self._ended))}
+
+    def runnable(self) -> bool:
+        return self._aggregate.stands(Status.RUNNING) and not self._halting
+
+    def heavy(self) -> bool:
+        info = workflow.info()
+        return info.is_continue_as_new_suggested() or info.get_current_history_length() > self._tuning.history_events
+
+    @asynccontextmanager
+    async def at_rest(self) -> AsyncIterator[None]:
+        """Segments drain to an epoch boundary and report; nothing new begins inside."""
+        self._halting += 1
+        try:
+            self._cut()
+            try:
+                await workflow.wait_condition(lambda: not self._driving, timeout=timedelta(seconds=60))
+            except TimeoutError:
+                workflow.logger.warning("a segment does not drain; its report is recorded when it comes")
+            yield
+        finally:
+            self._halting -= 1
+
+    def _cut(self) -> None:
+        for handle in self._ordered.values():
+            handle.cancel()
+
+    async def drive(self) -> None:
+        """Run the pipeline until it leaves `running`, a halt is asked for, or history is long."""
+        self._driving = True
+        try:
+            plan = await self._planned()
+            if plan is None:
+                return
+            lanes = [lane for lane in self._lanes(plan) if lane.name not in self._ended]
+            await asyncio.gather(*(self._lane(lane, plan) for lane in lanes))
+            if self.runnable() and all(lane.name in self._ended for lane in self._lanes(plan)):
+                await self._complete(plan)
+        finally:
+            self._driving = False
+
+    async def _planned(self) -> Plan | None:
+        state = self._aggregate.state
+        if state.plan is not None and state.plan.generation == state.generation:
+            return state.plan
+        order = PlanOrder(
+            pipeline=state.pipeline_id,
+            generation=state.generation,
+            number=state.plan_number + 1,
+            spec=state.spec,
+        )
+        handle = start(PLAN, order, within=600, heartbeat=self._tuning.heartbeat_timeout)
+        self._ordered["plan"] = handle
+        try:
+            plan = await handle
+        except ActivityError as failed:
+            await self._failed(reported(failed))
+            return None
+        finally:
+            del self._ordered["plan"]
+        try:
+            await self._aggregate.apply(do.AdoptPlan(plan=plan))
+        except DataFlowError as refused:  # such as begun splits that would change lanes
+            await self._failed(_own_error(refused))
+            return None
+        self._ended.clear()
+        return plan
+
+    def _lanes(self, plan: Plan) -> list[Lane]:
+        return [
+            Lane(
+                pipeline=self._aggregate.state.pipeline_id,
+                generation=plan.generation,
+                sink=lane.sink,
+                number=lane.number,
+                splits=tuple(lane.splits),
+            )
+            for lane in plan.lanes
+        ]
+
+    async def _lane(self, lane: Lane, plan: Plan) -> None:
+        while self.runnable() and not self.heavy() and lane.name not in self._ended:
+            spec = self._aggregate.state.definition
+            seconds = max(self._seconds, 2 * spec.checkpoint.interval)
+            order = SegmentOrder(lane=lane, spec=self._aggregate.state.spec, plan=plan, seconds=seconds)
+            within = seconds + 2 * spec.timeouts.batch + 60
+            handle = start(MOVE, order, within=within, heartbeat=self._tuning.heartbeat_timeout)
+            self._ordered[lane.name] = handle
+            try:
+                report = await handle
+            except ActivityError as failed:
+                await self._failed(reported(failed), lane.name)
+                continue
+            finally:
+                del self._ordered[lane.name]
+            try:
+                await self._record(lane, report)
+            except DataFlowError as refused:  # counters that fall, a lane nobody planned: never go on over that
+                await self._failed(_own_error(refused), lane.name)
+                continue
+            if report.ended:
+                self._ended.add(lane.name)
+            if report.error:
+                await self._failed(report.error, lane.name)
+            elif not report.ended and report.milliseconds >= 900 * seconds:
+                self._seconds = min(2 * self._seconds, self._tuning.segment_longest)
+
+    async def _record(self, lane: Lane, report: SegmentReport) -> None:
+        known = self._aggregate.state.checkpoint.lanes.get(lane.name)
+        before = known.epoch if known else 0
+        receipt = report.receipt
+        if receipt.epoch <= before:
+            return
+        ledger = list(report.ledger)
+        if report.first_epoch > before + 1:  # committed by an attempt whose report was lost
+            ledger.insert(0, LedgerEntry(before + 1, report.first_epoch - 1, -1, -1))
+        await self._aggregate.apply(
+            do.RecordSegment(
+                batch_id=f"{lane.pipeline}/{lane.generation}/{lane.name}/{before + 1}-{receipt.epoch}",
+                lane=lane.name,
+                first_epoch=before + 1,
+                last_epoch=receipt.epoch,
+                positions=receipt.positions,
+                counters=receipt.counters,
+                epochs=tuple(asdict(entry) for entry in ledger),
+                milliseconds=report.milliseconds,
+                generation=lane.generation,
+            )
+        )
+
+    async def _complete(self, plan: Plan) -> None:
+        state = self._aggregate.state
+        order = CompleteOrder(pipeline=state.pipeline_id, generation=plan.generation, spec=state.spec, plan=plan)
+        try:
+            outputs = await start(COMPLETE, order, within=3600, heartbeat=self._tuning.heartbeat_timeout)
+        except ActivityError as failed:
+            await self._failed(reported(failed))
+            return
+        if self.runnable():
+            await self._aggregate.apply(do.CompletePipeline(outputs=outputs))
+
+    async def _failed(self, error: PipelineError | None, lane: str = "") -> None:
+        """Let the aggregate decide: retry after a durable pause, or fail and cut the other lanes."""
+        if error is None or not self._aggregate.stands(Status.RUNNING):
+            return
+        if error.code == "BATCH_TIMEOUT":
+            state, limit = self._aggregate.state, self._aggregate.state.definition.timeouts.batch
+            known = state.checkpoint.lanes.get(lane)
+            epoch = (known.epoch if known else 0) + 1
+            events = await self._aggregate.apply(
+                do.BatchTimeout(
+                    batch_id=f"{state.pipeline_id}/{state.generation}/{lane}/{epoch}",
+                    timeout_ms=round(limit * 1000),
+                    lane=lane,
+                    jitter=jitter(),
+                )
+            )
+        else:
+            events = await self._aggregate.apply(do.ReportFailure(error=error, lane=lane, jitter=jitter()))
+        if self._aggregate.stands(Status.RUNNING):
+            pause = timedelta(milliseconds=sum(e.backoff_ms for e in events if isinstance(e, RetryScheduled)))
+            try:
+                await workflow.wait_condition(lambda: not self.runnable(), timeout=pause)
+            except TimeoutError:
+                return  # the pause is over: try again
+        else:
+            self._cut()
+
+
+def jitter() -> float:
+    """A factor for the pause before a retry, from the workflow's own random source."""
+    return workflow.random().uniform(-0.2, 0.2)
+
+
+def _own_error(refused: DataFlowError) -> PipelineError:
+    return PipelineError(
+        error_type=ErrorType.SYSTEM, code=refused.code, message=str(refused), retryable=False, where=refused.where
+    )
