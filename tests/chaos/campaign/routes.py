@@ -74,7 +74,7 @@ class Route:
             sink = {"type": "kafka", "brokers": brokers, "topic": "out", "key": "key", "partitions": 4}
         rows = self.dice.choice([1000, 5000, 1_000_000])
         if not self.endless:  # so small that the run is not over before its faults
-            rows = max(5, self.flood.messages // (400 * (self.faults + 1)))
+            rows = max(5, self.flood.messages // (150 * (self.faults + 1)))
         return {
             "name": PIPELINE,
             "source": source,
