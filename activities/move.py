@@ -18,9 +18,10 @@ from dataflow.assembly import build_chain, build_sink, build_source, context_of
 from dataflow.domain.orders import SegmentOrder, SegmentReport
 from dataflow.domain.spec import PipelineSpec
 from dataflow.domain.state import ErrorType
-from dataflow.errors import Fenced
+from dataflow.errors import DataFlowError, Fenced, Retryable
 from dataflow.move import Limits, Mover
 from dataflow.schemas import parse_schema
+from dataflow.seams import Growing, Source
 
 
 def limits_of(spec: PipelineSpec, sink: int, seconds: float, max_epochs: int) -> Limits:
@@ -64,11 +65,24 @@ class MoveActivities:
                     await _drained(running, mover)
                 error = running.exception()
                 if error is None:
-                    return running.result()
+                    return await _looked_around(source, order, running.result())
                 if isinstance(error, Fenced) or not isinstance(error, Exception):
                     raise error
                 activity.logger.warning("segment failed: %s", error)
                 return replace(mover.report, error=pipeline_error(error, ErrorType(mover.progress.culprit)))
+
+
+async def _looked_around(source: Source, order: SegmentOrder, report: SegmentReport) -> SegmentReport:
+    """The report with whether the source has splits that the plan does not know. One lane asks for all of them."""
+    if report.ended or not isinstance(source, Growing) or order.lane.name != order.plan.lanes[0].name:
+        return report
+    try:
+        return replace(report, grown=await source.grown(order.plan.pin) is not None)
+    except Retryable as error:  # the next segment asks again
+        activity.logger.info("not known whether there is more to read: %s", error)
+        return report
+    except DataFlowError as error:
+        return replace(report, error=pipeline_error(error, ErrorType.SOURCE))
 
 
 def beat(mover: Mover) -> dict[str, Any]:
@@ -80,6 +94,7 @@ def beat(mover: Mover) -> dict[str, Any]:
         "counters": asdict(progress.counters),
         "positions": dict(list(progress.positions.items())[:16]),
         "stage": progress.stage,
+        "lag": dict(mover.lag()),
         "at": time.time(),
     }
 

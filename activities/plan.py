@@ -16,6 +16,7 @@ from dataflow.domain.orders import CompleteOrder, PlanOrder
 from dataflow.domain.spec import PipelineSpec
 from dataflow.domain.state import ErrorType, Plan, PlannedLane
 from dataflow.schemas import format_schema
+from dataflow.seams import Growing
 
 
 def cut(splits: list[str], sinks: tuple[str, ...], most: int) -> tuple[PlannedLane, ...]:
@@ -26,6 +27,25 @@ def cut(splits: list[str], sinks: tuple[str, ...], most: int) -> tuple[PlannedLa
         for sink in sinks
         for number in range(count)
     )
+
+
+def widen(
+    lanes: tuple[PlannedLane, ...], splits: list[str], sinks: tuple[str, ...], most: int
+) -> tuple[PlannedLane, ...]:
+    """The same lanes with the splits that none of them has: each goes to a new lane while there are fewer than `most`,
+    else to the one with the fewest. What a lane has it keeps: its receipts know no other splits."""
+    found: dict[tuple[str, int], list[str]] = {(lane.sink, lane.number): list(lane.splits) for lane in lanes}
+    for sink in sinks:
+        known = {split for (owner, _), some in found.items() if owner == sink for split in some}
+        for split in splits:
+            if split in known:
+                continue
+            numbers = [number for owner, number in found if owner == sink]
+            if len(numbers) < most:
+                found[sink, max(numbers, default=-1) + 1] = [split]
+            else:
+                found[sink, min(numbers, key=lambda number: (len(found[sink, number]), number))].append(split)
+    return tuple(PlannedLane(sink=sink, number=number, splits=tuple(some)) for (sink, number), some in found.items())
 
 
 def lanes_of(pipeline: str, plan: Plan, sink: str) -> list[Lane]:
@@ -49,12 +69,20 @@ class PlanActivities:
         spec = PipelineSpec.model_validate(dict(order.spec))
         context = context_of(spec, generation=order.generation, home=self.home)
         async with heartbeating(dict):
+            before = order.plan
             async with reporting(ErrorType.SOURCE), build_source(spec, context) as source:
-                found = await source.discover()
+                if before is None:
+                    found = await source.discover()
+                    lanes = cut(list(found.splits), spec.sink_names(), spec.parallelism)
+                elif isinstance(source, Growing) and (more := await source.grown(before.pin)) is not None:
+                    found = more
+                    lanes = widen(before.lanes, list(found.splits), spec.sink_names(), spec.parallelism)
+                else:
+                    return before
             plan = Plan(
                 number=order.number,
                 generation=order.generation,
-                lanes=cut(list(found.splits), spec.sink_names(), spec.parallelism),
+                lanes=lanes,
                 schema=format_schema(found.schema),
                 pin=found.pin,
                 total_bytes=found.total_bytes,

@@ -21,7 +21,7 @@ from dataflow.domain.flow import Counters, Lane, Position, Receipt
 from dataflow.domain.orders import LedgerEntry, SegmentReport
 from dataflow.errors import TimedOut
 from dataflow.queues import ByteQueue, Closed
-from dataflow.seams import Chunk, LaneWriter, Source
+from dataflow.seams import Chunk, Lagging, LaneWriter, Source
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,6 +86,10 @@ class Mover:
     def stop(self) -> None:
         """Read no more; commit what was read; return."""
         self._stop.set()
+
+    def lag(self) -> Mapping[str, int]:
+        """How far the committed positions are behind the end, where the source knows that."""
+        return self._source.lag(self.progress.positions) if isinstance(self._source, Lagging) else {}
 
     @property
     def report(self) -> SegmentReport:

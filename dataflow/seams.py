@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol, Self
+from typing import Any, Protocol, Self, runtime_checkable
 
 import polars as pl
 
@@ -94,6 +94,24 @@ class Source(Protocol):
 
     async def settle(self, split: str, upto: Position) -> None:
         """Upstream may forget rows before `upto`. A hint: repeatable, late, perhaps never."""
+
+
+@runtime_checkable
+class Growing(Protocol):
+    """A source whose splits may become more while it is read. Asked at the end of every segment."""
+
+    async def grown(self, pin: str) -> Discovery | None:
+        """What there is by now, under the same pin: the splits of `pin`, unchanged, and those that have been added;
+        None where none have. Raises like `discover`, and where a split of `pin` is not there any more."""
+
+
+@runtime_checkable
+class Lagging(Protocol):
+    """A source that knows how much is still to be read."""
+
+    def lag(self, positions: Mapping[str, Position]) -> Mapping[str, int]:
+        """Rows, as the source counts them, between each of these positions and the end of its split, as it was seen at
+        most some seconds ago. Splits of which nothing is known are left out. Called often: it asks nobody."""
 
 
 @dataclass(frozen=True, slots=True)

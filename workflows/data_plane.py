@@ -39,6 +39,7 @@ class DataPlane:
         self._driving = False
         self._ordered: dict[str, workflow.ActivityHandle[Any]] = {}
         self._ended = set(carried.ended)
+        self._grown = False  # the source has more splits than the plan; forgotten by a new run, which finds out again
         self._seconds = carried.segment_seconds or carried.tuning.segment_first
 
     @property
@@ -80,20 +81,22 @@ class DataPlane:
                 return
             lanes = [lane for lane in self._lanes(plan) if lane.name not in self._ended]
             await asyncio.gather(*(self._lane(lane, plan) for lane in lanes))
-            if self.runnable() and all(lane.name in self._ended for lane in self._lanes(plan)):
+            if self.runnable() and not self._grown and all(lane.name in self._ended for lane in self._lanes(plan)):
                 await self._complete(plan)
         finally:
             self._driving = False
 
     async def _planned(self) -> Plan | None:
         state = self._aggregate.state
-        if state.plan is not None and state.plan.generation == state.generation:
-            return state.plan
+        known = state.plan if state.plan is not None and state.plan.generation == state.generation else None
+        if known is not None and not self._grown:
+            return known
         order = PlanOrder(
             pipeline=state.pipeline_id,
             generation=state.generation,
             number=state.plan_number + 1,
             spec=state.spec,
+            plan=known,
         )
         handle = start(PLAN, order, within=600, heartbeat=self._tuning.heartbeat_timeout)
         self._ordered["plan"] = handle
@@ -109,6 +112,7 @@ class DataPlane:
         except DataFlowError as refused:  # such as begun splits that would change lanes
             await self._failed(_own_error(refused))
             return None
+        self._grown = False
         self._ended.clear()
         return plan
 
@@ -125,7 +129,7 @@ class DataPlane:
         ]
 
     async def _lane(self, lane: Lane, plan: Plan) -> None:
-        while self.runnable() and not self.heavy() and lane.name not in self._ended:
+        while self.runnable() and not self.heavy() and not self._grown and lane.name not in self._ended:
             spec = self._aggregate.state.definition
             seconds = max(self._seconds, 2 * spec.checkpoint.interval)
             order = SegmentOrder(lane=lane, spec=self._aggregate.state.spec, plan=plan, seconds=seconds)
@@ -146,6 +150,9 @@ class DataPlane:
                 continue
             if report.ended:
                 self._ended.add(lane.name)
+            if report.grown:  # reports of older workers never say so: what they left in histories replays as it was
+                self._grown = True
+                self._cut()  # the other lanes drain; then the source is looked at again
             if report.error:
                 await self._failed(report.error, lane.name)
             elif not report.ended and report.milliseconds >= 900 * seconds:

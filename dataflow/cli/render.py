@@ -35,6 +35,7 @@ def progress_json(progress: Progress) -> dict[str, Any]:
         "generation": state.generation,
         **{f"records_{name}": getattr(progress.counters, name) for name in _COUNTERS},
         "epochs": progress.epochs,
+        "lag": dict(progress.lag),
         "fraction": progress.fraction,
         "metrics": {**asdict(state.metrics), "last_processed_at": moment(state.metrics.last_processed_at)},
         "retry_count": state.retry_count,
@@ -54,7 +55,14 @@ def progress_lines(progress: Progress) -> list[str]:
     lines.insert(1, f"  records:    {figures}")
     done = f" ({progress.fraction:.0%} of the input)" if progress.fraction is not None else ""
     lines.insert(2, f"  epochs:     {progress.epochs:,}{done}")
+    if progress.lag:
+        far = ", ".join(f"{split} {behind:,}" for split, behind in _largest(progress.lag) if behind)
+        lines.insert(3, f"  lag:        {sum(progress.lag.values()):,} rows to read{f' ({far})' if far else ''}")
     return lines
+
+
+def _largest(lag: Mapping[str, int]) -> list[tuple[str, int]]:
+    return sorted(lag.items(), key=lambda one: (-one[1], one[0]))[:8]
 
 
 def state_lines(state: PipelineState) -> list[str]:

@@ -26,7 +26,8 @@ class LedgerEntry:
 class SegmentReport:
     """One segment over one lane. `receipt` is the lane's newest, `ledger` covers the epochs from `first_epoch` on.
 
-    `ended`: the input is exhausted. `error`: why the segment stopped early; what was committed before it counts."""
+    `ended`: the input is exhausted. `error`: why the segment stopped early; what was committed before it counts.
+    `grown`: the source has splits that the plan does not know."""
 
     lane: str
     first_epoch: int
@@ -35,16 +36,19 @@ class SegmentReport:
     ledger: tuple[LedgerEntry, ...] = ()
     milliseconds: int = 0
     error: PipelineError | None = None
+    grown: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PlanOrder:
-    """Look at the source, check the transforms against it, make room in the sinks, cut the splits into lanes."""
+    """Look at the source, check the transforms against it, make room in the sinks, cut the splits into lanes. `plan`:
+    the one that the generation is read under; its lanes keep their splits, and splits that were added join them."""
 
     pipeline: str
     generation: int
     number: int
     spec: Mapping[str, Any]
+    plan: Plan | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from dataflow.domain.flow import Counters
@@ -13,12 +13,15 @@ from dataflow.domain.state import PipelineState
 @dataclass(frozen=True, slots=True)
 class Progress:
     """`counters` and `epochs` are sums over all lanes of the generation, work that is not yet committed included;
-    `stages` is what each running segment does (waiting, writing, committing), by lane where it is known."""
+    `stages` is what each running segment does (waiting, writing, committing), by lane where it is known. `lag`: how
+    many rows of each split are still to be read, where the source tells; of several sinks, for the one that is
+    farthest behind."""
 
     state: PipelineState
     counters: Counters
     epochs: int
     stages: tuple[str, ...] = ()
+    lag: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def total_bytes(self) -> int | None:
@@ -48,6 +51,7 @@ class Progress:
 def combine(state: PipelineState, beats: Mapping[str, Mapping[str, Any]]) -> Progress:
     """`beats`: the newest heartbeat of each lane that runs now, by lane name."""
     counters, epochs, stages = Counters(), 0, []
+    lag: dict[str, int] = {}
     lanes = state.checkpoint.lanes
     for name in {*lanes, *beats}:
         known = lanes.get(name)
@@ -56,7 +60,9 @@ def combine(state: PipelineState, beats: Mapping[str, Mapping[str, Any]]) -> Pro
             counters += Counters(**beat["counters"])
             epochs += int(beat["epoch"])
             stages.append(str(beat["stage"]))
+            for split, behind in beat.get("lag", {}).items():
+                lag[split] = max(int(behind), lag.get(split, 0))
         elif known:
             counters += known.counters
             epochs += known.epoch
-    return Progress(state, counters, epochs, tuple(stages))
+    return Progress(state, counters, epochs, tuple(stages), dict(sorted(lag.items())))

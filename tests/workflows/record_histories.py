@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import sys
 import tempfile
 from collections.abc import Awaitable, Callable
@@ -14,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import polars as pl
+from aiokafka.admin import AIOKafkaAdminClient, NewPartitions, NewTopic
 
 from dataflow.connectors import memory
 from dataflow.domain.spec import PipelineSpec
@@ -85,12 +87,35 @@ async def lanes_and_sinks(client: Client, name: str) -> None:
     await until(client, name, Status.COMPLETED)
 
 
+async def grows(client: Client, name: str) -> None:
+    """A source that gets more splits while it is read: needs a Kafka, which `DATAFLOW_KAFKA_BROKERS` names."""
+    brokers = os.environ["DATAFLOW_KAFKA_BROKERS"]
+    topic = {"type": "kafka", "brokers": brokers, "topic": name}
+    admin = AIOKafkaAdminClient(bootstrap_servers=brokers)
+    await admin.start()
+    await admin.create_topics([NewTopic(name, 2, 1)])
+    source = {**topic, "format": "string"}
+    sinks = [{"type": "memory", "name": name}]
+    await client.create(PipelineSpec.model_validate({"name": name, "source": source, "sinks": sinks, "parallelism": 2}))
+    await client.start(name)
+    await until(client, name, Status.RUNNING)
+    await admin.create_partitions({name: NewPartitions(3)})
+    while (state := await client.state(name)).plan_number < 2:
+        await asyncio.sleep(0.05)
+    assert state.plan is not None
+    assert sorted(split for lane in state.plan.lanes for split in lane.splits) == [f"{name}-{n}" for n in range(3)]
+    await client.stop(name)
+    await admin.delete_topics([name])
+    await admin.close()
+
+
 SCENARIOS: dict[str, Callable[[Client, str], Awaitable[None]]] = {
     "completes": completes,
     "paused-stopped-restarted": paused_stopped_restarted,
     "fails-and-is-reset": fails_and_is_reset,
     "again-and-deleted": again_and_deleted,
     "lanes-and-sinks": lanes_and_sinks,
+    "grows": grows,
 }
 
 

@@ -90,7 +90,6 @@ class ClusterConfig(Config):
     brokers: str | tuple[str, ...] = Field(
         description="Where to ask first: host:port, several separated by commas or as a list."
     )
-    topic: str = Field(description="Name of the topic.")
     security: Security | None = Field(None, description="TLS and SASL; without, plain text and no password.")
     timeout: Seconds = Field(30.0, gt=0, le=600, description="How long the brokers may take to answer anything.")
 
@@ -104,11 +103,6 @@ class ClusterConfig(Config):
         if not found:
             raise ValueError("name at least one broker")
         return found
-
-    @field_validator("topic")
-    @classmethod
-    def _topic(cls, value: str) -> str:
-        return one_topic(value)
 
 
 class Cluster:

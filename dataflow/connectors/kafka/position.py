@@ -16,12 +16,12 @@ def split_name(topic: str, partition: int) -> str:
     return f"{topic}-{partition}"
 
 
-def partition_of(split: str, topic: str) -> int:
-    """The partition that a split of this topic names. Raises `Corrupt` for a split of anything else."""
+def split_of(split: str) -> tuple[str, int]:
+    """The topic and the partition that a split names. Raises `Corrupt` for a split of anything else."""
     found = _SPLIT.fullmatch(split)
-    if not found or found[1] != topic:
-        raise Corrupt(f"{split!r} is not a split of the topic {topic!r}")
-    return int(found[2])
+    if not found:
+        raise Corrupt(f"{split!r} is not a split of a Kafka source")
+    return found[1], int(found[2])
 
 
 def position(offset: int) -> Position:

@@ -37,6 +37,7 @@ _PRESETS: Mapping[str, Mapping[str, Any]] = {
 class KafkaSinkConfig(ClusterConfig):
     """Write a topic: each epoch is one transaction, idempotent, acknowledged by all replicas in sync."""
 
+    topic: str = Field(description="Name of the topic.")
     format: Literal["json", "string"] = Field(
         "json", description="json: a row as one object; string: the text of one column, see `value`."
     )
@@ -72,7 +73,7 @@ class KafkaSinkConfig(ClusterConfig):
         RECEIPTS_TOPIC, description="Compacted topic of receipts; made when first used. Also the name space of lanes."
     )
 
-    @field_validator("dead_letter_topic", "receipts_topic")
+    @field_validator("topic", "dead_letter_topic", "receipts_topic")
     @classmethod
     def _topics(cls, value: str | None) -> str | None:
         return None if value is None else one_topic(value)

@@ -5,23 +5,24 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing
-from itertools import chain
 from typing import Self
 
 import polars as pl
 from aiokafka import TopicPartition
 
 from dataflow.components import Component, Kind
-from dataflow.connectors.kafka import offsets
+from dataflow.connectors.kafka import planning
 from dataflow.connectors.kafka.cluster import Cluster
 from dataflow.connectors.kafka.decode import Decoder, Format, Refusal, make_decoder
 from dataflow.connectors.kafka.errors import translated
 from dataflow.connectors.kafka.infer import columns_of
+from dataflow.connectors.kafka.lag import Ends
 from dataflow.connectors.kafka.metadata import Metadata
-from dataflow.connectors.kafka.pin import Pin
-from dataflow.connectors.kafka.position import offset_of, partition_of, position, split_name
+from dataflow.connectors.kafka.pin import Pin, PinnedTopic
+from dataflow.connectors.kafka.position import offset_of, position, split_name, split_of
 from dataflow.connectors.kafka.reader import Batch, read_partition
 from dataflow.connectors.kafka.source_config import KafkaSourceConfig
+from dataflow.connectors.kafka.topology import Topic, check_same, check_there, topics_of
 from dataflow.domain.flow import Position
 from dataflow.errors import Rejected
 from dataflow.seams import REJECTS, Chunk, Context, Discovery
@@ -29,57 +30,62 @@ from dataflow.seams import REJECTS, Chunk, Context, Discovery
 CHUNK_ROWS = 20_000
 """Messages of one chunk at most: aiokafka makes an object of each, and the event loop waits for that."""
 
-_SAMPLE = 20_000  # messages over all partitions
-
 
 class KafkaSource:
     """Splits are `<topic>-<partition>`, positions the offset to read next. Where reading begins, and ends, and which
-    columns there are is decided by `discover` and pinned. Partitions that are added later belong to the next
-    generation."""
+    columns there are is decided by `discover` and pinned, and so is the identity of the topics."""
 
     def __init__(self, config: KafkaSourceConfig, context: Context) -> None:
         self.bounded = config.until == "end"
         self._config = config
         self._cluster = Cluster(config, context.base)
         self._metadata = Metadata(config.metadata_names, text=config.metadata_format == "string")
+        self._topics: dict[str, Topic | None] = {}
+        self._asking = asyncio.Lock()
+        self._ends = Ends(self._cluster)
+        self._entered = False
         self._chunk_rows = min(CHUNK_ROWS, context.chunk_rows or CHUNK_ROWS)
 
     async def __aenter__(self) -> Self:
+        self._entered = True
         return self
 
     async def __aexit__(self, *exc: object) -> None:
-        return None
+        await self._ends.close()
+
+    def lag(self, positions: Mapping[str, Position]) -> Mapping[str, int]:
+        """See `Lagging`: in offsets. Transaction markers and compacted messages count as if they were there."""
+        return self._ends.lag(positions)
 
     async def discover(self) -> Discovery:
-        """See the seam. Raises `Rejected` (EMPTY) where columns are to be inferred from a topic without messages, and
-        what `offsets.starts` raises."""
-        topic = self._config.topic
-        count = await self._cluster.partition_count(topic)
-        parts = [TopicPartition(topic, number) for number in range(count)]
-        async with self._cluster.consumer({}) as consumer, translated(f"topic {topic!r}", self._cluster.timeout):
-            first = {part.partition: at for part, at in (await consumer.beginning_offsets(parts)).items()}
-            ends = {part.partition: at for part, at in (await consumer.end_offsets(parts)).items()}
-            begin = await offsets.starts(consumer, topic, self._config.start, first, ends)
-        columns = await self._columns(first, ends)
-        numbers = range(count)
-        pin = Pin(
-            starts=tuple(begin[number] for number in numbers),
-            ends=tuple(max(begin[number], ends[number]) for number in numbers) if self.bounded else None,
-            columns=columns,
-        )
-        return Discovery([split_name(topic, number) for number in numbers], self._schema(columns), pin.text())
+        """See the seam. Raises `NotFound` where there is no such topic, `Rejected` (EMPTY) where columns are to be
+        inferred from topics without messages, and what `offsets.starts` raises."""
+        topics = await planning.selected(self._cluster, self._config)
+        bounds = await planning.bounds_of(self._cluster, topics)
+        found = await planning.pinned(self._cluster, self._config, topics, bounds)
+        return self._discovery(Pin(found, await self._columns(bounds)))
+
+    async def grown(self, pin: str) -> Discovery | None:
+        """See `Growing`. Raises `Rejected` (TOPIC_RECREATED) and `NotFound` for what was planned and is gone."""
+        if self.bounded:
+            return None
+        found = await planning.grown(self._cluster, self._config, self._parse(pin))
+        return None if found is None else self._discovery(found)
 
     async def read(
         self, split: str, start: Position | None, *, pin: str, columns: Sequence[str] | None = None
     ) -> AsyncGenerator[Chunk, None]:
         """See the seam. Raises what `reader.read_partition` raises, and `Corrupt` for positions of another source."""
-        pinned = Pin.parse(pin)
-        number = partition_of(split, self._config.topic)
-        begin, end = pinned.range(number)
+        pinned = self._parse(pin)
+        topic, number = split_of(split)
+        begin, end = pinned.of(topic).range(number)
+        await self._check(topic, pinned.of(topic))
         at = begin if start is None else offset_of(start)
         decoder = make_decoder(self._config.format, pinned.columns)
         wanted = [name for name in self._schema(pinned.columns) if columns is None or name in columns]
-        batches = read_partition(self._cluster, self._config.topic, number, at, end, self._chunk_rows)
+        if self._entered:
+            self._ends.watch(TopicPartition(topic, number), at)
+        batches = read_partition(self._cluster, topic, number, at, end, self._chunk_rows)
         async with aclosing(batches) as found:
             async for batch in found:
                 yield await asyncio.to_thread(self._chunk, batch, decoder, wanted)
@@ -88,7 +94,7 @@ class KafkaSource:
         """Tells the consumer group, where one is named. Nothing is ever read back from it."""
         if self._config.group is None:
             return
-        part = TopicPartition(self._config.topic, partition_of(split, self._config.topic))
+        part = TopicPartition(*split_of(split))
         at = offset_of(upto)
         async with (
             self._cluster.consumer({part: at}, group_id=self._config.group) as consumer,
@@ -103,42 +109,37 @@ class KafkaSource:
             )
         return pl.Schema({**columns, **self._metadata.schema})
 
-    async def _columns(self, first: Mapping[int, int], ends: Mapping[int, int]) -> pl.Schema:
+    async def _columns(self, bounds: planning.Bounds) -> pl.Schema:
         """The columns of the value: the format's own, declared, or inferred from the first and last messages."""
         if self._config.format is not Format.JSON:
             return make_decoder(self._config.format, pl.Schema()).schema
         if (declared := self._config.declared) is not None:
             return make_decoder(Format.JSON, declared).schema
-        each = max(2, min(self._config.sample, _SAMPLE // max(1, len(first))) // 2)
-        filled = [number for number in first if ends[number] > first[number]]
-        heads = {number: (first[number], ends[number]) for number in filled}
-        tails = {n: (ends[n] - each, ends[n]) for n in filled if ends[n] - each > first[n] + each}
-        seen = await self._sample(heads, each) + await self._sample(tails, each)
+        seen = await planning.sample(self._cluster, bounds, self._config.sample)
         found = await asyncio.to_thread(columns_of, seen)
         if not found:
             raise Rejected(
-                f"the columns of {self._config.topic!r} cannot be told from {len(seen)} messages",
+                f"the columns of {self._config.written} cannot be told from {len(seen)} messages",
                 code="EMPTY",
                 hint="declare them with columns: {name: type}",
             )
         return found
 
-    async def _sample(self, ranges: Mapping[int, tuple[int, int]], each: int) -> list[bytes]:
-        """At most `each` values from the beginning of every range, in the order of partitions."""
-        topic = self._config.topic
-        left = {TopicPartition(topic, number): end for number, (_, end) in ranges.items()}
-        seen: dict[TopicPartition, list[bytes]] = {part: [] for part in left}
-        starts = {part: ranges[part.partition][0] for part in left}
-        async with self._cluster.consumer(starts) as consumer, translated(f"topic {topic!r}", self._cluster.timeout):
-            while left:
-                for part, messages in (await consumer.getmany(*left, timeout_ms=100, max_records=each)).items():
-                    seen[part] += [message.value for message in messages if message.value is not None]
-                left = {
-                    part: end
-                    for part, end in left.items()
-                    if len(seen[part]) < each and await consumer.position(part) < end
-                }
-        return list(chain.from_iterable(values[:each] for values in seen.values()))
+    def _parse(self, pin: str) -> Pin:
+        return Pin.parse(pin, self._config.topic if isinstance(self._config.topic, str) else "")
+
+    def _discovery(self, pin: Pin) -> Discovery:
+        splits = [split_name(name, number) for name, topic in pin.topics.items() for number in range(len(topic.starts))]
+        return Discovery(splits, self._schema(pin.columns), pin.text())
+
+    async def _check(self, name: str, pinned: PinnedTopic) -> None:
+        """That the topic is the one that was planned. Asked once for all its partitions."""
+        async with self._asking:
+            if name not in self._topics:
+                self._topics[name] = (await topics_of(self._cluster, [name])).get(name)
+        check_there(name, self._topics[name], len(pinned.starts), self._cluster.brokers)
+        if (found := self._topics[name]) is not None:
+            check_same(pinned.id, found)
 
     def _chunk(self, batch: Batch, decoder: Decoder, wanted: Sequence[str]) -> Chunk:
         messages = batch.messages
@@ -188,5 +189,5 @@ SOURCE = Component(
     "kafka",
     KafkaSourceConfig,
     KafkaSource,
-    "Messages of a Kafka topic, only those of committed transactions.",
+    "Messages of Kafka topics, only those of committed transactions.",
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Annotated, Literal
@@ -10,9 +11,11 @@ from typing import Annotated, Literal
 import polars as pl
 from pydantic import AfterValidator, Field, field_validator, model_validator
 
-from dataflow.connectors.kafka.cluster import ClusterConfig
+from dataflow.components import Config
+from dataflow.connectors.kafka.cluster import ClusterConfig, one_topic
 from dataflow.connectors.kafka.decode import VALUE, Format
 from dataflow.connectors.kafka.metadata import DEFAULT_NAMES, MetadataField
+from dataflow.connectors.kafka.offsets import Start
 from dataflow.expressions import type_named
 from dataflow.expressions.types import NAMES
 
@@ -22,22 +25,47 @@ def _utc(value: datetime) -> datetime:
 
 
 Offset = Annotated[int, Field(ge=0)]
+Offsets = dict[Offset, Offset]
+
+
+class Pattern(Config):
+    """All topics of a kind, also those that will be made later."""
+
+    pattern: str = Field(
+        min_length=1, description="Regular expression that a topic's whole name matches; Kafka's own are left out."
+    )
+
+    @field_validator("pattern")
+    @classmethod
+    def _compiles(cls, value: str) -> str:
+        try:
+            re.compile(value)
+        except re.error as error:
+            raise ValueError(f"not a regular expression: {error}") from error
+        return value
 
 
 class KafkaSourceConfig(ClusterConfig):
-    """Read a topic, a partition a split. Only committed transactions are read. Offsets are kept in the sink's receipts:
-    no consumer group is needed, and none decides where reading goes on."""
+    """Read topics, a partition a split. Only committed transactions are read. Offsets are kept in the sink's receipts:
+    no consumer group is needed, and none decides where reading goes on. An endless source takes in partitions that are
+    added, and new topics of a pattern, while it runs: from their first message on."""
 
+    topic: str | tuple[str, ...] | Pattern = Field(
+        description="Name of the topic; a list of names; or a mapping with `pattern`, a regular expression of names.",
+        examples=["orders"],
+    )
     format: Format = Field(
         Format.JSON, description="json: an object a message; string: one text column; bytes: one binary column `value`."
     )
     columns: Mapping[str, str] | None = Field(
         None, description="Of json, name: type: the declared columns; default: inferred from a sample and then fixed."
     )
-    start: Literal["earliest", "latest"] | Annotated[datetime, AfterValidator(_utc)] | dict[Offset, Offset] = Field(
-        "earliest",
-        description="earliest, latest, a time (the first message at or after it), or partition: offset for some or all "
-        "partitions; those not named begin at the earliest.",
+    start: Literal["earliest", "latest"] | Annotated[datetime, AfterValidator(_utc)] | Offsets | dict[str, Offsets] = (
+        Field(
+            "earliest",
+            description="earliest, latest, a time (the first message at or after it), or partition: offset for some or "
+            "all partitions (of several topics: topic: {partition: offset}); those not named begin at the earliest.",
+        )
     )
     until: Literal["end"] | None = Field(
         None, description="`end`: what is there when the run begins, and then it is completed. Default: endless."
@@ -55,6 +83,18 @@ class KafkaSourceConfig(ClusterConfig):
     )
     sample: int = Field(2000, ge=1, le=100_000, description="Messages of each partition looked at to infer columns.")
 
+    @field_validator("topic")
+    @classmethod
+    def _topics(cls, value: str | tuple[str, ...] | Pattern) -> str | tuple[str, ...] | Pattern:
+        names = (value,) if isinstance(value, str) else value if isinstance(value, tuple) else ()
+        for name in names:
+            one_topic(name)
+        if value == ():
+            raise ValueError("name at least one topic")
+        if twice := [name for name in names if names.count(name) > 1]:
+            raise ValueError(f"{twice[0]!r} is there twice")
+        return value
+
     @field_validator("columns")
     @classmethod
     def _types(cls, value: Mapping[str, str] | None) -> Mapping[str, str] | None:
@@ -66,6 +106,11 @@ class KafkaSourceConfig(ClusterConfig):
 
     @model_validator(mode="after")
     def _consistent(self) -> KafkaSourceConfig:
+        if isinstance(self.start, Mapping) and self.start and not isinstance(self.topic, str):
+            if any(isinstance(key, int) for key in self.start):
+                raise ValueError("start of several topics: topic: {partition: offset}")
+            if isinstance(self.topic, tuple) and (unknown := [name for name in self.start if name not in self.topic]):
+                raise ValueError(f"start names {unknown[0]!r}, which is not among the topics")
         if self.columns is not None and self.format is not Format.JSON:
             raise ValueError(f"columns has no meaning for {self.format}: its one column is `{VALUE}`")
         names = list(self.metadata_names.values())
@@ -73,6 +118,30 @@ class KafkaSourceConfig(ClusterConfig):
         if twice := {name for name in names if names.count(name) > 1 or name in values}:
             raise ValueError(f"two columns would be called {sorted(twice)[0]!r}: rename one in metadata")
         return self
+
+    @property
+    def names(self) -> tuple[str, ...] | None:
+        """The topics by name; None where a pattern chooses them."""
+        if isinstance(self.topic, Pattern):
+            return None
+        return (self.topic,) if isinstance(self.topic, str) else self.topic
+
+    @property
+    def written(self) -> str:
+        """The topics as a person wrote them."""
+        return f"/{self.topic.pattern}/" if isinstance(self.topic, Pattern) else ", ".join(self.names or ())
+
+    def start_of(self, topic: str) -> Start:
+        """Where reading of that topic begins."""
+        if not isinstance(self.start, dict):
+            return self.start
+        found: dict[int, int] = {}
+        for key, value in self.start.items():
+            if isinstance(value, dict):
+                found.update(value if key == topic else {})
+            elif isinstance(key, int):
+                found[key] = value
+        return found
 
     @property
     def metadata_names(self) -> dict[MetadataField, str]:

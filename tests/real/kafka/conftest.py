@@ -12,7 +12,7 @@ from uuid import uuid4
 
 import pytest
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
-from aiokafka.admin import AIOKafkaAdminClient, NewTopic, RecordsToDelete
+from aiokafka.admin import AIOKafkaAdminClient, NewPartitions, NewTopic, RecordsToDelete
 
 from dataflow.connectors.kafka.sink import KafkaSink
 from dataflow.connectors.kafka.sink_config import KafkaSinkConfig
@@ -36,7 +36,7 @@ class Broker:
     def __init__(self, address: str) -> None:
         self.address = address
 
-    def source(self, topic: str, chunk_rows: int | None = None, **options: Any) -> KafkaSource:
+    def source(self, topic: Any, chunk_rows: int | None = None, **options: Any) -> KafkaSource:
         options = {"brokers": self.address, "topic": topic, "until": "end", **options}
         return KafkaSource(KafkaSourceConfig(**options), Context(pipeline="test", chunk_rows=chunk_rows))
 
@@ -56,6 +56,25 @@ class Broker:
             config = {key.replace("_", "."): value for key, value in settings.items()}
             response = await admin.create_topics([NewTopic(name, partitions, 1, topic_configs=config)])
             assert not any(error for _, error, *_ in response.topic_errors), response
+        finally:
+            await admin.close()
+
+    async def delete(self, name: str) -> None:
+        """Returns when the topic is gone."""
+        admin = AIOKafkaAdminClient(bootstrap_servers=self.address)
+        await admin.start()
+        try:
+            await admin.delete_topics([name])
+            while name in await admin.list_topics():
+                await asyncio.sleep(0.02)
+        finally:
+            await admin.close()
+
+    async def add_partitions(self, name: str, total: int) -> None:
+        admin = AIOKafkaAdminClient(bootstrap_servers=self.address)
+        await admin.start()
+        try:
+            await admin.create_partitions({name: NewPartitions(total)})
         finally:
             await admin.close()
 

@@ -153,7 +153,8 @@ async def test_offsets_that_retention_took(broker: Any) -> None:
 
 
 def _endless(pin: str) -> str:
-    return json.dumps({**json.loads(pin), "end": None})
+    found = json.loads(pin)
+    return json.dumps({**found, "topics": {name: {**topic, "end": None} for name, topic in found["topics"].items()}})
 
 
 async def test_no_topic_no_broker_no_messages(broker: Any) -> None:
@@ -200,3 +201,41 @@ async def test_settling_tells_the_group(broker: Any) -> None:
         assert await consumer.committed(TopicPartition(topic, 0)) == 4
     finally:
         await consumer.stop()
+
+
+async def test_the_lag_is_what_is_left_to_read(broker: Any) -> None:
+    """Against what another client says; an open transaction is behind too, though nobody may read it yet."""
+    topic = await broker.topic(2)
+    await broker.put(topic, numbers(*range(100)))
+    await broker.put(topic, numbers(*range(10)), partition=1)
+    source = broker.source(topic, chunk_rows=30, until=None)
+    found = await source.discover()
+    parts = [TopicPartition(topic, 0), TopicPartition(topic, 1)]
+    assert source.lag({}) == {}
+
+    async def told(positions: Any, wanted: Any) -> None:
+        async with asyncio.timeout(30):
+            while source.lag(positions) != wanted:
+                await asyncio.sleep(0.05)
+
+    async with source, aclosing(source.read(found.splits[0], None, pin=found.pin)) as chunks:
+        first = await anext(chunks)
+        second = await anext(chunks)
+        await told({}, {f"{topic}-0": 100})
+        await told({f"{topic}-0": first.resume}, {f"{topic}-0": 70})
+        async with aclosing(source.read(found.splits[1], None, pin=found.pin)) as others:
+            other = await anext(others)
+            positions = {f"{topic}-0": second.resume, f"{topic}-1": other.resume}
+            await told(positions, {f"{topic}-0": 40, f"{topic}-1": 0})
+            producer = AIOKafkaProducer(bootstrap_servers=broker.address, transactional_id=topic)
+            await producer.start()
+            await producer.begin_transaction()
+            await producer.send_and_wait(topic, b"{}", partition=1)
+            await told(positions, {f"{topic}-0": 40, f"{topic}-1": 1})
+            await producer.commit_transaction()
+            await producer.stop()
+            consumer = AIOKafkaConsumer(bootstrap_servers=broker.address)
+            await consumer.start()
+            ends = await consumer.end_offsets(parts)
+            await consumer.stop()
+            await told(positions, {f"{topic}-0": ends[parts[0]] - 60, f"{topic}-1": ends[parts[1]] - 10})

@@ -158,3 +158,26 @@ def test_lanes_have_names_of_their_own() -> None:
         for lane in ("sink-1", "1-sink-1")
     }
     assert len(ids) == 8
+
+
+def test_topics() -> None:
+    assert source(topic="a").names == ("a",)
+    assert source(topic=["a", "b"]).names == ("a", "b")
+    matching = source(topic={"pattern": "orders-.*"})
+    assert matching.names is None
+    assert matching.written == "/orders-.*/"
+    for topic in ([], ["a", "a"], ["a b"], {"pattern": "("}, {"pattern": ""}, {"regex": "a"}):
+        with pytest.raises(ValidationError):
+            source(topic=topic)
+
+
+def test_where_several_topics_begin() -> None:
+    assert source(start={0: 5}).start_of("t") == {0: 5}
+    assert source(start={"0": 5}).start_of("t") == {0: 5}
+    several = source(topic=["a", "b"], start={"a": {0: 5, 1: 6}})
+    assert (several.start_of("a"), several.start_of("b")) == ({0: 5, 1: 6}, {})
+    assert source(topic=["a", "b"], start="latest").start_of("b") == "latest"
+    with pytest.raises(ValidationError, match="several topics"):
+        source(topic=["a", "b"], start={0: 5})
+    with pytest.raises(ValidationError, match="not among the topics"):
+        source(topic=["a", "b"], start={"c": {0: 5}})

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from dataflow.connectors.kafka import receipts
 from dataflow.connectors.kafka.errors import translate, translated
 from dataflow.connectors.kafka.metadata import DEFAULT_NAMES, Metadata, MetadataField
-from dataflow.connectors.kafka.pin import Pin
-from dataflow.connectors.kafka.position import offset_of, partition_of, position, split_name
+from dataflow.connectors.kafka.pin import Pin, PinnedTopic
+from dataflow.connectors.kafka.position import offset_of, position, split_name, split_of
 from dataflow.domain.flow import Counters, Lane, Position, Receipt
 from dataflow.errors import Corrupt, DataFlowError, Fenced, NotFound, Rejected, Retryable, TimedOut
 
@@ -35,24 +35,37 @@ def test_foreign_positions(text: str) -> None:
 
 
 def test_splits() -> None:
-    assert partition_of(split_name("a-1", 12), "a-1") == 12
-    for split in ("b-1", "a", "a-x", "a-1-2"):
+    assert split_of(split_name("a-1", 12)) == ("a-1", 12)
+    for split in ("a", "a-x", "-1", "a b-1"):
         with pytest.raises(Corrupt):
-            partition_of(split, "a")
+            split_of(split)
 
 
 def test_pins() -> None:
     columns = pl.Schema({"n": pl.Int64, "o": pl.Struct({"ü": pl.List(pl.String)}), "at": pl.Datetime("us", "UTC")})
     for ends in (None, (5, 9)):
-        pin = Pin((1, 2), ends, columns)
+        pin = Pin({"a": PinnedTopic("id", (1, 2), ends), "b": PinnedTopic("", (), None)}, columns, "more")
         assert Pin.parse(pin.text()) == pin
-    assert Pin((1, 2), (5, 9), columns).range(1) == (2, 9)
-    assert Pin((1, 2), None, columns).range(1) == (2, None)
+    assert PinnedTopic("", (1, 2), (5, 9)).range(1) == (2, 9)
+    assert PinnedTopic("", (1, 2), None).range(1) == (2, None)
     with pytest.raises(Corrupt):
-        Pin((1, 2), None, columns).range(2)
-    for text in ("", "{}", '{"v":2}', '{"v":1,"start":[],"end":null,"columns":{"a":"intt"}}'):
+        PinnedTopic("", (1, 2), None).range(2)
+    with pytest.raises(Corrupt):
+        pin.of("c")
+    for text in (
+        "",
+        "{}",
+        '{"v":3}',
+        '{"v":1,"start":[],"end":null,"columns":{"a":"intt"}}',
+        '{"v":2,"topics":{"a":1}}',
+    ):
         with pytest.raises(Corrupt):
             Pin.parse(text)
+
+
+def test_pins_of_the_first_version() -> None:
+    pin = Pin.parse('{"v":1,"start":[1,2],"end":[5,9],"columns":{"n":"int64"}}', "orders")
+    assert pin == Pin({"orders": PinnedTopic("", (1, 2), (5, 9))}, pl.Schema({"n": pl.Int64}))
 
 
 def test_receipts() -> None:
