@@ -5,6 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
+from dataflow.domain.coordinator.orders import (
+    AdmissionRequest,
+    Decision,
+    NotifyOrder,
+    Recalled,
+    RecallOrder,
+    SurveyOrder,
+)
 from dataflow.domain.orders import AppendOrder, CompleteOrder, PlanOrder, SegmentOrder, SegmentReport
 from dataflow.domain.state import Plan
 
@@ -25,3 +33,9 @@ PLAN = Activity("dataflow.plan", PlanOrder, Plan)
 MOVE = Activity("dataflow.move", SegmentOrder, SegmentReport)
 APPEND: Activity[AppendOrder, None] = Activity("dataflow.append", AppendOrder, type(None))
 COMPLETE: Activity[CompleteOrder, dict[str, Any]] = Activity("dataflow.complete", CompleteOrder, dict[str, Any])
+
+ADMIT = Activity("dataflow.admit", AdmissionRequest, Decision)
+KEEP: Activity[AppendOrder, None] = Activity("dataflow.coordinator.append", AppendOrder, type(None))
+RECALL = Activity("dataflow.coordinator.recall", RecallOrder, Recalled)
+NOTIFY: Activity[NotifyOrder, list[str]] = Activity("dataflow.coordinator.notify", NotifyOrder, list[str])
+SURVEY: Activity[SurveyOrder, int] = Activity("dataflow.coordinator.survey", SurveyOrder, int)

@@ -9,6 +9,9 @@ from dataflow.domain.state import PipelineState
 PIPELINE = "dataflow.pipeline"
 """Workflow type of a pipeline; its workflow id is `pipeline/<pipeline id>`."""
 
+COORDINATOR = "dataflow.coordinator"
+"""Workflow type of the coordinator."""
+
 ATTRIBUTES = {
     "DataflowName": "Keyword",
     "DataflowStatus": "Keyword",
@@ -31,6 +34,17 @@ def data_queue(task_queue: str) -> str:
     return f"{task_queue}-data"
 
 
+def coordinator_id(task_queue: str) -> str:
+    """Workflow id and journal stream of the coordinator: one for all that work on this task queue. No pipeline's id has
+    a slash."""
+    return f"coordinator/{task_queue}"
+
+
+def coordinator_queue(task_queue: str) -> str:
+    """The task queue of the coordinator alone: starts that wait for its answer never keep it from answering."""
+    return f"{task_queue}-coordinator"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tuning:
     """How a pipeline's workflow paces its activities; seconds. Fixed for a run, renewed when it continues as new."""
@@ -51,3 +65,16 @@ class Carried:
     segment_seconds: float = 0.0
     ended: tuple[str, ...] = ()
     runs: int = 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CoordinatorCarried:
+    """What the coordinator carries from run to run, beside its packed state. `recall`: the state was too large to be
+    carried, and is folded from the journal up to this event."""
+
+    coordinator_id: str
+    task_queue: str
+    runs: int = 1
+    recall: int | None = None
+    history_events: int = 4_000
+    batch: int = 400

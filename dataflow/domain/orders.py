@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from dataflow.domain.coordinator.commands import PipelineReport
 from dataflow.domain.events import EventRecord
 from dataflow.domain.flow import Lane, Position, Receipt
 from dataflow.domain.state import PipelineError, Plan
@@ -64,10 +65,12 @@ class SegmentOrder:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AppendOrder:
-    """Append to the journal. `snapshot` is the state after the last record, where one is due."""
+    """Append to the journal. `snapshot` is the state after the last record, where one is due; `report` what the
+    coordinator is to know of it."""
 
     records: tuple[EventRecord, ...]
     snapshot: Mapping[str, Any] | None = None
+    report: PipelineReport | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,0 +1,1 @@
+"""The coordinator: knows every pipeline and worker, and decides which pipeline may start. Pure, as the pipeline is."""
