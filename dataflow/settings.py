@@ -15,6 +15,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BeforeValidator, Field, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
 
+from dataflow.domain.coordinator.state import Limits, WhenFull
 from dataflow.domain.spec import seconds
 from dataflow.errors import InvalidSpec, Problem
 
@@ -66,6 +67,27 @@ class Settings(BaseSettings):
     segment_max: Seconds = Field(60.0, gt=0, le=3600, description="Length of segments in a steady stream.")
     worker_segments: int = Field(100, ge=1, le=10_000, description="Segments that one worker runs at once.")
     worker_cache: int = Field(1000, ge=0, description="Idle pipelines that one worker keeps in memory.")
+    worker_report: Seconds = Field(
+        60.0,
+        ge=1,
+        le=3600,
+        description="How often a worker reports its load; silent for three times as long it is gone.",
+    )
+    admission: Literal["queue", "refuse", "off"] = Field(
+        "queue", description="What becomes of a start beyond the limits that follow; off: they are not asked for."
+    )
+    max_pipelines_per_worker: int = Field(100, ge=1, description="Pipelines that run at once, for each worker.")
+    max_cpu_percent: float = Field(80.0, gt=0, description="CPU that pipelines may take of each machine, in percent.")
+    max_memory_mb: int = Field(80_000, ge=1, description="Memory that all pipelines may take together, in MB.")
+    pipeline_cpu_percent: float = Field(
+        0.8, ge=0, description="What a pipeline takes that does not say `resources.cpu_percent`."
+    )
+    pipeline_memory_mb: int = Field(64, ge=0, description="What a pipeline takes that does not say `resources.memory`.")
+    admission_measured: bool = Field(
+        False, description="Whether what workers measure counts where it is more than what their pipelines take."
+    )
+    max_pipelines_per_group: int = Field(0, ge=0, description="Pipelines of one group that run at once; 0: any number.")
+    group_slots: dict[str, int] = Field(default_factory=dict, description="The same for single groups, by name.")
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least severe level logged.")
     log_json: bool = Field(False, description="Log lines as JSON objects.")
 
@@ -118,6 +140,22 @@ class Settings(BaseSettings):
             # Frozen for everyone else; this is still construction.
             object.__setattr__(self, "journal_url", f"sqlite:///{self.home / 'journal.db'}")
         return self
+
+    @property
+    def limits(self) -> Limits:
+        """What the coordinator is told of these settings."""
+        return Limits(
+            when_full=WhenFull.REFUSE if self.admission == "refuse" else WhenFull.QUEUE,
+            pipelines_per_worker=self.max_pipelines_per_worker,
+            cpu_percent=self.max_cpu_percent,
+            memory_mb=self.max_memory_mb,
+            pipeline_cpu_percent=self.pipeline_cpu_percent,
+            pipeline_memory_mb=self.pipeline_memory_mb,
+            measured=self.admission_measured,
+            group_slots=self.group_slots,
+            slots_per_group=self.max_pipelines_per_group,
+            silent_seconds=3 * self.worker_report,
+        )
 
     @property
     def logs(self) -> Path:

@@ -11,16 +11,20 @@ from typing import Any
 from temporalio.client import Client
 from temporalio.worker import Worker
 
+from activities.coordinator import AdmissionActivities, CoordinatorActivities
 from activities.journal import JournalActivities
+from activities.link import CoordinatorLink
 from activities.move import MoveActivities
 from activities.plan import PlanActivities
+from activities.presence import Segments, WorkerPresence, reporting_load
 from dataflow.allocator import keep_freed_buffers
 from dataflow.journal import Journal
 from dataflow.settings import Settings
-from workflows.names import data_queue
+from workflows.coordinator import CoordinatorWorkflow
+from workflows.names import coordinator_queue, data_queue
 from workflows.pipeline import PipelineWorkflow
 
-WORKFLOWS = [PipelineWorkflow]
+WORKFLOWS = [PipelineWorkflow, CoordinatorWorkflow]
 """Every workflow a worker runs; old histories are replayed against them in the tests."""
 
 
@@ -29,7 +33,11 @@ async def working(client: Client, journal: Journal, settings: Settings, *, data:
     """Work as long as the context: on workflows and the journal and, with `data`, on segments too.
 
     Leaving drains: segments end at their next epoch boundary and report, then the workflows are let go."""
-    plan, move, append = PlanActivities(settings.home), MoveActivities(settings.home), JournalActivities(journal)
+    limits = settings.limits
+    link = CoordinatorLink(client, settings.task_queue, None if settings.admission == "off" else limits)
+    plan, move, append = PlanActivities(settings.home), MoveActivities(settings.home), JournalActivities(journal, link)
+    coordinator, admission = CoordinatorActivities(client, journal, link), AdmissionActivities(link)
+    segments = Segments()
     common: dict[str, Any] = {
         # Left out, the SDK compiles and hashes every loaded module: five seconds before the first poll.
         "build_id": version("dataflow"),
@@ -39,11 +47,24 @@ async def working(client: Client, journal: Journal, settings: Settings, *, data:
         "graceful_shutdown_timeout": timedelta(seconds=20),
     }
     async with AsyncExitStack() as stack:
+        stack.push_async_callback(link.close)
+        registry = Worker(
+            client,
+            task_queue=coordinator_queue(settings.task_queue),
+            workflows=[CoordinatorWorkflow],
+            activities=[coordinator.keep, coordinator.recall, coordinator.notify, coordinator.survey],
+            max_concurrent_workflow_task_polls=2,
+            max_concurrent_activity_task_polls=2,
+            sticky_queue_schedule_to_start_timeout=timedelta(seconds=2),
+            **common,
+        )
+        await stack.enter_async_context(registry)
         control = Worker(
             client,
             task_queue=settings.task_queue,
-            workflows=WORKFLOWS,
-            activities=[append.append],
+            workflows=[PipelineWorkflow],
+            activities=[append.append, admission.admit],
+            max_concurrent_activities=1000,  # each waits for somebody else: the journal, the coordinator
             max_cached_workflows=settings.worker_cache,
             # After kill -9 the next task of a workflow waits this long for the dead worker's cache.
             sticky_queue_schedule_to_start_timeout=timedelta(seconds=2),
@@ -52,12 +73,15 @@ async def working(client: Client, journal: Journal, settings: Settings, *, data:
         await stack.enter_async_context(control)
         if data:
             keep_freed_buffers()
-            segments = Worker(
+            mover = Worker(
                 client,
                 task_queue=data_queue(settings.task_queue),
                 activities=[plan.plan, plan.complete, move.move],
                 max_concurrent_activities=settings.worker_segments,
+                interceptors=[segments],
                 **common,
             )
-            await stack.enter_async_context(segments)
+            await stack.enter_async_context(mover)
+        present = WorkerPresence(link, settings.task_queue, settings.worker_segments, segments, limits)
+        await stack.enter_async_context(reporting_load(link, present if data else None, settings.worker_report))
         yield

@@ -9,7 +9,7 @@ import asyncio
 
 from temporalio import workflow
 from temporalio.common import SearchAttributeKey
-from temporalio.exceptions import ActivityError, ApplicationError
+from temporalio.exceptions import ActivityError
 
 with workflow.unsafe.imports_passed_through():
     from pydantic import TypeAdapter
@@ -17,12 +17,14 @@ with workflow.unsafe.imports_passed_through():
     from activities.names import APPEND
     from dataflow.domain import commands as do
     from dataflow.domain.commands import Origin
+    from dataflow.domain.coordinator.report import report_of
     from dataflow.domain.events import Event, EventRecord, seal
     from dataflow.domain.orders import AppendOrder
     from dataflow.domain.pipeline import decide, evolve
     from dataflow.domain.state import PipelineState, Status
     from dataflow.errors import DataFlowError
     from workflows.calls import start
+    from workflows.failures import failure
     from workflows.names import Tuning
 
 _OWN = Origin(actor="pipeline")
@@ -46,7 +48,7 @@ class Aggregate:
         try:
             decide(self.state, command)
         except DataFlowError as refused:
-            raise _failure(refused) from refused
+            raise failure(refused) from refused
 
     async def command(self, command: do.Command, origin: Origin) -> PipelineState:
         """Carry out a caller's command; the state after it. A refusal ends the update, not the workflow."""
@@ -54,7 +56,7 @@ class Aggregate:
             await self.apply(command, origin)
             return self.state
         except DataFlowError as refused:  # the state has moved since the validator looked
-            raise _failure(refused) from refused
+            raise failure(refused) from refused
 
     async def apply(self, command: do.Command, origin: Origin = _OWN) -> tuple[Event, ...]:
         """Decide, append to the journal, then move the state: one command at a time."""
@@ -84,7 +86,8 @@ class Aggregate:
     async def _append(self, records: tuple[EventRecord, ...], before: PipelineState, after: PipelineState) -> None:
         every = self._tuning.snapshot_every
         due = before.version // every != after.version // every
-        order = AppendOrder(records=records, snapshot=_STATE.dump_python(after, mode="json") if due else None)
+        snapshot = _STATE.dump_python(after, mode="json") if due else None
+        order = AppendOrder(records=records, snapshot=snapshot, report=report_of(before, after))
         try:
             # A regular activity: its input is in history before it runs, so a repetition appends the very same records.
             await start(APPEND, order, within=30)
@@ -105,8 +108,3 @@ class Aggregate:
                 SearchAttributeKey.for_int("DataflowFailed").value_set(state.lifetime.records_failed),
             ]
         )
-
-
-def _failure(refused: DataFlowError) -> ApplicationError:
-    told = {"kind": type(refused).__name__, "hint": refused.hint, "where": refused.where}
-    return ApplicationError(refused.message, told, type=refused.code, non_retryable=True)

@@ -8,9 +8,10 @@ pipeline only the newest counts. Nothing here happens for each epoch or second.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Coroutine, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
+from typing import Any
 
 from temporalio import workflow
 from temporalio.exceptions import ActivityError, ApplicationError
@@ -73,7 +74,7 @@ class CoordinatorWorkflow:
         self._asked: list[_Asked] = []
         self._more = False
         self._background: set[asyncio.Task[None]] = set()
-        self._ready = bool(packed)
+        self._ready = bool(packed) and carried.recall is None
         if packed:
             self._state, self._beats, reports = unpack(packed)
             self._reports = {report.pipeline_id: report for report in reports}
@@ -172,11 +173,11 @@ class CoordinatorWorkflow:
         return info(self._known(), self._beats, pipeline, now)
 
     @workflow.query
-    def page(self, now: datetime, status: Status | None = None, after: str = "", limit: int = 100) -> list[PipelineInfo]:
+    def page(
+        self, now: datetime, status: Status | None = None, after: str = "", limit: int = 100
+    ) -> list[PipelineInfo]:
         """The next pipelines behind the id `after`, by id; at most `limit`, and never more than `PAGE`."""
-        return list(
-            page(self._known(), self._beats, now, status=status, after=after, limit=max(1, min(limit, PAGE)))
-        )
+        return list(page(self._known(), self._beats, now, status=status, after=after, limit=max(1, min(limit, PAGE))))
 
     # One step after the other
 
@@ -255,8 +256,8 @@ class CoordinatorWorkflow:
                 await self._recall(None)
                 return
         self._state = outcome.state
-        for one, answer in zip(asked, outcome.answers[first:], strict=True):
-            one.answer = answer
+        for item, answer in zip(asked, outcome.answers[first:], strict=True):
+            item.answer = answer
         for one in reports:
             if one.pipeline_id not in self._state.pipelines:
                 self._beats.pop(one.pipeline_id, None)
@@ -280,7 +281,7 @@ class CoordinatorWorkflow:
         if survey and found.pipelines:
             self._run(self._surveyed())
 
-    def _run(self, work: asyncio.coroutines.Coroutine[None, None, None]) -> None:  # type: ignore[name-defined]
+    def _run(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.create_task(work)
         self._background.add(task)
         task.add_done_callback(self._background.discard)
@@ -297,8 +298,9 @@ class CoordinatorWorkflow:
     def _continue(self) -> None:
         carried = replace(self._carried, runs=self._carried.runs + 1, recall=None)
         packed = pack(self._state, self._beats, tuple(self._reports.values()))
-        if len(packed) > MOST:  # what is not in the journal comes again, or is surveyed
+        if len(packed) > MOST:
             workflow.logger.warning("the state of %d bytes is left to the journal", len(packed))
             carried = replace(carried, recall=self._state.version)
-            packed = b""
+            nothing = CoordinatorState.empty(self._state.coordinator_id)
+            packed = pack(nothing, {}, tuple(self._reports.values()))
         workflow.continue_as_new(args=[carried, packed])

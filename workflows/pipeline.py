@@ -22,6 +22,7 @@ with workflow.unsafe.imports_passed_through():
 # Not passed through: loaded inside of the sandbox they bring in whatever Pydantic has to find there by name.
 from workflows.aggregate import Aggregate
 from workflows.data_plane import DataPlane, jitter
+from workflows.gate import Gate
 
 _SOMEBODY = Origin(actor="temporal")  # an update sent by hand, without saying who
 
@@ -35,10 +36,13 @@ class PipelineWorkflow:
         self._carried = carried
         self._aggregate = Aggregate(carried.state, carried.tuning)
         self._plane = DataPlane(self._aggregate, carried)
+        self._gate = Gate(self._aggregate)
 
     @workflow.run
     async def run(self, carried: Carried) -> None:
         aggregate, plane = self._aggregate, self._plane
+        if aggregate.state.queued_at and carried.runs == 1:
+            await self._gate.again()  # taken from the journal: the coordinator may have answered a run that is gone
         while not aggregate.stands(Status.DELETED):
             await workflow.wait_condition(lambda: plane.runnable() or plane.heavy() or aggregate.stands(Status.DELETED))
             if plane.runnable() and not plane.heavy():
@@ -80,20 +84,28 @@ class PipelineWorkflow:
 
     @workflow.update
     async def start(self, origin: Origin = _SOMEBODY) -> PipelineState:
-        return await self._aggregate.command(do.StartPipeline(), origin)
+        return await self._gate.start(origin)
 
     @start.validator
     def _check_start(self, origin: Origin = _SOMEBODY) -> None:
         self._aggregate.check(do.StartPipeline())
 
+    @workflow.signal
+    async def admitted(self, origin: Origin) -> None:
+        """From the coordinator: there is a slot now for the start that waits."""
+        await self._gate.admitted(origin)
+
     @workflow.update
     async def stop(self, reason: str = "", origin: Origin = _SOMEBODY) -> PipelineState:
+        if self._aggregate.state.queued_at:
+            return await self._aggregate.command(do.WithdrawStart(reason=reason), origin)
         async with self._plane.at_rest():
             return await self._aggregate.command(do.StopPipeline(reason=reason), origin)
 
     @stop.validator
     def _check_stop(self, reason: str = "", origin: Origin = _SOMEBODY) -> None:
-        self._aggregate.check(do.StopPipeline(reason=reason))
+        waits = self._aggregate.state.queued_at
+        self._aggregate.check(do.WithdrawStart(reason=reason) if waits else do.StopPipeline(reason=reason))
 
     @workflow.update
     async def pause(self, reason: str = "", origin: Origin = _SOMEBODY) -> PipelineState:

@@ -43,6 +43,22 @@ class StartPipeline:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class QueueStart:
+    """A start was asked for and waits for a free slot. Where one waits already, nothing changes."""
+
+    reason: str
+    kind: Literal["QueueStart"] = "QueueStart"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WithdrawStart:
+    """A start that waits is no longer wanted."""
+
+    reason: str = ""
+    kind: Literal["WithdrawStart"] = "WithdrawStart"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class StopPipeline:
     """End the run. The checkpoint stays; the next start goes on from it."""
 
@@ -192,6 +208,8 @@ class DeletePipeline:
 Command = Annotated[
     CreatePipeline
     | StartPipeline
+    | QueueStart
+    | WithdrawStart
     | StopPipeline
     | PausePipeline
     | ResumePipeline

@@ -42,6 +42,8 @@ __all__ = [
     "PipelineStarted",
     "PipelineStopped",
     "RetryScheduled",
+    "StartQueued",
+    "StartWithdrawn",
     "seal",
     "tags",
     "unseal",
@@ -71,6 +73,26 @@ class PipelineStarted:
 
     generation: int
     offset: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StartQueued:
+    """A start waits for a free slot; `reason` tells what there is no room for."""
+
+    schema_version: ClassVar[int] = 1
+    extra_tags: ClassVar[tuple[str, ...]] = LIFECYCLE
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StartWithdrawn:
+    """The start that waited is no longer wanted."""
+
+    schema_version: ClassVar[int] = 1
+    extra_tags: ClassVar[tuple[str, ...]] = LIFECYCLE
+
+    reason: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -237,6 +259,8 @@ class PipelineDeleted:
 Event = (
     PipelineCreated
     | PipelineStarted
+    | StartQueued
+    | StartWithdrawn
     | PipelineStopped
     | PipelinePaused
     | PipelineResumed

@@ -45,6 +45,10 @@ def _changed(state: PipelineState, event: e.Event, time: datetime, where: str) -
         case e.PipelineStarted():
             _expect(event.generation, state.generation, where)
             return _started(state, time)
+        case e.StartQueued():
+            return replace(state, queued_at=time, queue_reason=event.reason)
+        case e.StartWithdrawn():
+            return replace(state, queued_at=None, queue_reason="")
         case e.PipelineStopped():
             return replace(_unpaused(state, time), stopped_at=time, stop_reason=event.reason)
         case e.PipelinePaused():
@@ -65,8 +69,10 @@ def _changed(state: PipelineState, event: e.Event, time: datetime, where: str) -
         case e.RetryScheduled():
             retries = {**state.retries, event.lane: event.retry_count}
             return replace(state, retries=retries, retry_count=max(retries.values()), error=event.error)
-        case e.BatchTimedOut() | e.PipelineDeleted():
+        case e.BatchTimedOut():
             return state
+        case e.PipelineDeleted():
+            return replace(state, queued_at=None, queue_reason="")
         case e.PipelineFailed():
             return replace(state, error=event.error, failed_at=time)
         case e.PipelineCompleted():
@@ -89,6 +95,8 @@ def _started(state: PipelineState, time: datetime) -> PipelineState:
     return replace(
         state,
         started_at=time,
+        queued_at=None,
+        queue_reason="",
         paused_at=None,
         pause_reason="",
         paused_seconds=0.0,

@@ -40,6 +40,12 @@ def _events(state: PipelineState, command: c.Command) -> tuple[e.Event, ...]:
             return (e.PipelineCreated(name=spec.name, description=spec.description, spec=spec.stored()),)
         case c.StartPipeline():
             return (e.PipelineStarted(generation=state.generation, offset=state.checkpoint.offset),)
+        case c.QueueStart():
+            return () if state.queued_at else (e.StartQueued(reason=command.reason),)
+        case c.WithdrawStart():
+            if state.queued_at is None:
+                raise refusal(state, c.StopPipeline(reason=command.reason))
+            return (e.StartWithdrawn(reason=command.reason),)
         case c.StopPipeline():
             return (e.PipelineStopped(reason=command.reason, final_metrics=state.metrics),)
         case c.PausePipeline():

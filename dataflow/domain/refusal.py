@@ -14,6 +14,8 @@ _STOPPED, _COMPLETED, _FAILED = Status.STOPPED, Status.COMPLETED, Status.FAILED
 ACCEPTED: Mapping[type, frozenset[Status]] = {
     c.CreatePipeline: frozenset({Status.EMPTY}),
     c.StartPipeline: frozenset({_CONFIGURED, _STOPPED}),
+    c.QueueStart: frozenset({_CONFIGURED, _STOPPED}),
+    c.WithdrawStart: frozenset({_CONFIGURED, _STOPPED}),
     c.StopPipeline: frozenset({_RUNNING, _PAUSED}),
     c.PausePipeline: frozenset({_RUNNING}),
     c.ResumePipeline: frozenset({_PAUSED}),
@@ -33,6 +35,8 @@ ACCEPTED: Mapping[type, frozenset[Status]] = {
 
 _CANNOT: Mapping[type, str] = {
     c.StartPipeline: "be started",
+    c.QueueStart: "be started",
+    c.WithdrawStart: "be stopped",
     c.StopPipeline: "be stopped",
     c.PausePipeline: "be paused",
     c.ResumePipeline: "be resumed",

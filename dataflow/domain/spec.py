@@ -120,6 +120,13 @@ class Timeouts(Model):
     operation: Seconds = Field(30.0, gt=0, description="One call to an external system.")
 
 
+class Resources(Model):
+    cpu_percent: float | None = Field(
+        None, ge=0, le=100_000, description="CPU, in percent of one machine; default: the setting pipeline_cpu_percent."
+    )
+    memory: Bytes | None = Field(None, ge=0, description="Memory; default: the setting pipeline_memory_mb.")
+
+
 class PipelineSpec(Model):
     """A whole pipeline definition, normalised. `model_dump(mode="json", exclude_defaults=True)` is its stored form."""
 
@@ -127,6 +134,11 @@ class PipelineSpec(Model):
     id: str | None = Field(None, pattern=r"^[A-Za-z0-9_-]{3,100}$", description="The pipeline's id; default: its name.")
     description: str = Field("", max_length=500)
     owner: str = Field("", max_length=100)
+    group: str = Field("", max_length=100, description="Whose quota of slots a run counts for; default: the owner's.")
+    priority: int = Field(
+        0, ge=-1000, le=1000, description="Of the starts that wait for a slot the one with the highest goes first."
+    )
+    resources: Resources = Field(Resources(), description="What a run counts for among those that share the workers.")
     source: SourceStage
     transforms: tuple[TransformStage, ...] = ()
     sinks: tuple[SinkStage, ...] = Field(min_length=1)

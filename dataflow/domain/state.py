@@ -169,6 +169,7 @@ class PipelineState:
     `recent_batches` are the ids of the newest pushed batches, oldest first, `recent_offsets` their source offsets; a
     batch at or below `forgotten_offset` may be a repeat of one no longer remembered.
     `retries` counts the failures in a row of each lane (`""`: of no lane in particular), `retry_count` is the highest.
+    `queued_at` is since when a start waits for a free slot, `queue_reason` why.
     `paused_seconds` sums this run's finished pauses. `reported` holds the figures of the latest metrics report.
     """
 
@@ -182,6 +183,8 @@ class PipelineState:
     created_at: datetime | None = None
     updated_at: datetime | None = None
     started_at: datetime | None = None
+    queued_at: datetime | None = None
+    queue_reason: str = ""
     paused_at: datetime | None = None
     pause_reason: str = ""
     paused_seconds: float = 0.0

@@ -15,6 +15,8 @@ _SEGMENT = {status: status for status in (_RUNNING, _PAUSED, _STOPPED, _FAILED)}
 TABLE: Mapping[str, Mapping[Status, Status]] = {
     "PipelineCreated": {Status.EMPTY: _CONFIGURED},
     "PipelineStarted": {_CONFIGURED: _RUNNING, _STOPPED: _RUNNING},
+    "StartQueued": {_CONFIGURED: _CONFIGURED, _STOPPED: _STOPPED},
+    "StartWithdrawn": {_CONFIGURED: _CONFIGURED, _STOPPED: _STOPPED},
     "PipelinePlanned": {_RUNNING: _RUNNING, _PAUSED: _PAUSED},
     "PipelinePaused": {_RUNNING: _PAUSED},
     "PipelineResumed": {_PAUSED: _RUNNING},
@@ -35,7 +37,7 @@ TABLE: Mapping[str, Mapping[Status, Status]] = {
 
 _TEXT: Mapping[tuple[Status, Status], str] = {
     (Status.EMPTY, _CONFIGURED): "the pipeline is created",
-    (_CONFIGURED, _CONFIGURED): "the definition changes, or a reset goes back to the first record",
+    (_CONFIGURED, _CONFIGURED): "the definition changes, a reset goes back to the first record, or a start waits",
     (_CONFIGURED, _RUNNING): "the pipeline is started",
     (_CONFIGURED, _DELETED): "the pipeline is deleted",
     (_RUNNING, _RUNNING): "batches are recorded, retries are scheduled",
@@ -46,7 +48,7 @@ _TEXT: Mapping[tuple[Status, Status], str] = {
     (_PAUSED, _PAUSED): "a segment that was under way reports",
     (_PAUSED, _RUNNING): "the run is resumed",
     (_PAUSED, _STOPPED): "the paused run is stopped",
-    (_STOPPED, _STOPPED): "the definition changes, or a segment that was under way reports",
+    (_STOPPED, _STOPPED): "the definition changes, a segment that was under way reports, or a start waits",
     (_STOPPED, _RUNNING): "the pipeline is started again at its checkpoint",
     (_STOPPED, _CONFIGURED): "the pipeline is reset to the first record",
     (_STOPPED, _DELETED): "the pipeline is deleted",

@@ -10,6 +10,9 @@ from typing import Any, Generic, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
 
+from dataflow.domain.coordinator import evolution as coordination
+from dataflow.domain.coordinator.packing import states
+from dataflow.domain.coordinator.state import CoordinatorState
 from dataflow.domain.pipeline import fold
 from dataflow.domain.record import EventRecord
 from dataflow.domain.state import PipelineState
@@ -41,6 +44,17 @@ class Aggregate(Generic[S]):
 def pipelines() -> Aggregate[PipelineState]:
     """The aggregate of pipeline streams."""
     return Aggregate(PipelineState.empty, fold, TypeAdapter(PipelineState))
+
+
+@cache
+def coordinators() -> Aggregate[CoordinatorState]:
+    """The aggregate of the coordinators' streams."""
+    return Aggregate(CoordinatorState.empty, coordination.fold, states(), every=50)
+
+
+def is_pipeline(stream: str) -> bool:
+    """Whether a stream is a pipeline's: others have a slash in their name, which no pipeline's id has."""
+    return "/" not in stream
 
 
 async def state_at(journal: Journal, pipeline_id: str, at: int | datetime | str | None = None) -> PipelineState:
@@ -100,10 +114,15 @@ async def take_snapshots(journal: Journal, stream: str, aggregate: Aggregate[Any
             continue
         state = await _onward(journal, stream, at, due, state, aggregate)
         at = due
-        dumped = aggregate.states.dump_python(state, mode="json")
-        await journal.snapshot(stream, due, {**dumped, VERSION_KEY: aggregate.version})
+        await keep_snapshot(journal, stream, due, state, aggregate)
         taken += 1
     return taken
+
+
+async def keep_snapshot(journal: Journal, stream: str, sequence: int, state: S, aggregate: Aggregate[S]) -> None:
+    """Keep this state as the one after event `sequence`."""
+    dumped = aggregate.states.dump_python(state, mode="json")
+    await journal.snapshot(stream, sequence, {**dumped, VERSION_KEY: aggregate.version})
 
 
 async def _nearest(journal: Journal, stream: str, upto: int, aggregate: Aggregate[S]) -> tuple[int, S]:
