@@ -236,7 +236,7 @@ class CoordinatorWorkflow:
         asked, self._asked = self._asked[: most // 2], self._asked[most // 2 :]
         taken = list(self._reports)[: most - len(asked)]
         reports = [self._reports.pop(pipeline) for pipeline in taken]
-        orders = [Order(c.Tidy(now=workflow.now()))]
+        orders = [Order(c.Tidy(at=workflow.now()))]
         if self._limits is not None:
             orders.append(Order(c.ChangeLimits(limits=self._limits)))
         orders += workers.values()

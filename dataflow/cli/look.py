@@ -60,12 +60,12 @@ async def _list(status: str | None, as_json: bool) -> int:
 
 async def _recorded(chosen: Settings) -> list[Summary]:
     """The pipelines as the journal knows them, by name."""
-    from dataflow.journal.history import state_at
+    from dataflow.journal.history import is_pipeline, state_at
     from dataflow.sdk.client import Summary
 
     found = []
     async with _journal(chosen) as journal:
-        for stream in await journal.streams():
+        for stream in filter(is_pipeline, await journal.streams()):
             state = await state_at(journal, stream)
             if state.status == "deleted":
                 continue

@@ -38,6 +38,7 @@ def progress_json(progress: Progress) -> dict[str, Any]:
         "lag": dict(progress.lag),
         "fraction": progress.fraction,
         "metrics": {**asdict(state.metrics), "last_processed_at": moment(state.metrics.last_processed_at)},
+        "waiting": state.queue_reason or None,
         "retry_count": state.retry_count,
         "error": asdict(state.error) if state.error else None,
         "outputs": dict(state.outputs),
@@ -70,6 +71,7 @@ def state_lines(state: PipelineState) -> list[str]:
     lines = [f"{state.pipeline_id}: {state.status}"]
     times = {
         "created": state.created_at,
+        "queued": state.queued_at,
         "started": state.started_at,
         "paused": state.paused_at,
         "stopped": state.stopped_at,
@@ -77,6 +79,8 @@ def state_lines(state: PipelineState) -> list[str]:
         "failed": state.failed_at,
     }
     lines += [f"  {what + ':':<11} {moment(at)}" for what, at in times.items() if at is not None]
+    if state.queue_reason:
+        lines.append(f"  waiting:    for a slot: {state.queue_reason}")
     if state.pause_reason:
         lines.append(f"  reason:     {state.pause_reason}")
     if state.stop_reason:

@@ -33,7 +33,10 @@ LAST_WORDS = 3.0
 INTERRUPTED = "interrupted"
 """The reason of a stop by Ctrl-C or SIGTERM."""
 
-NO_NEW_RESULT = {"description", "owner", "checkpoint", "retry", "timeouts", "parallelism", "delivery"}
+NO_NEW_RESULT = {
+    *("description", "owner", "group", "priority", "resources"),
+    *("checkpoint", "retry", "timeouts", "parallelism", "delivery"),
+}
 """Keys that do not change what comes out: for their sake a completed pipeline does not run again."""
 
 _FILE = typer.Argument(help="The pipeline file, YAML or JSON.", show_default=False)
@@ -185,6 +188,7 @@ async def watch(client: Client, pipeline: str, shown: Display, interrupt: Interr
 
     delay, answered, stopping, furthest = 0.05, time.monotonic(), False, 0
     over: float | None = None
+    noted = ""
     while True:
         try:
             if interrupt.number and not stopping:
@@ -199,7 +203,11 @@ async def watch(client: Client, pipeline: str, shown: Display, interrupt: Interr
             await interrupt.pause(1.0)
             continue
         # Segments that are still on their way to their epoch boundary count; those of a lost worker never get there.
-        if progress.state.status not in ("running", "paused"):
+        if waits := progress.state.queue_reason:
+            if waits != noted:
+                shown.note(f"waiting for a slot: {waits}")
+                noted = waits
+        elif progress.state.status not in ("running", "paused"):
             over = over or time.monotonic()
             if not progress.stages or time.monotonic() - over > LAST_WORDS:
                 return progress

@@ -19,6 +19,7 @@ from dataflow.cli.app import app
 from dataflow.components import Config, Kind
 from dataflow.docgen.words import amount, default_text, type_text, word
 from dataflow.domain import events, transitions
+from dataflow.domain.coordinator import events as coordination
 from dataflow.domain.record import EventRecord
 from dataflow.domain.spec import PipelineSpec, SinkStage, SourceStage, TransformStage
 from dataflow.domain.state import Status
@@ -135,6 +136,13 @@ def event_page() -> str:
         if event.extra_tags:
             facts += " Tags beside those that all have: " + ", ".join(f"`{tag}`" for tag in event.extra_tags) + "."
         parts.append("\n\n".join(filter(None, [f"## {name}", _doc(event), facts, _dataclass(event)])))
+    parts.append(
+        f"## Events of the coordinator\n\nIn its own stream, `coordinator/<task queue>`, with the tag"
+        f" `{coordination.TAGS[0]}` alone.\n"
+    )
+    for name, happened in coordination.EVENT_TYPES.items():
+        facts = f"Schema version {happened.schema_version}."
+        parts.append("\n\n".join(filter(None, [f"### {name}", _doc(happened), facts, _dataclass(happened)])))
     parts.append("## Values\n\nWhat fields of events are made of.\n")
     parts += [f"### {value.__name__}\n\n{_doc(value)}\n\n{_dataclass(value)}" for value in _values()]
     moves = [
@@ -213,7 +221,7 @@ def _values() -> list[type]:
             for deeper in get_type_hints(hint).values():
                 visit(deeper)
 
-    for event in events.EVENT_TYPES.values():
+    for event in (*events.EVENT_TYPES.values(), *coordination.EVENT_TYPES.values()):
         for hint in get_type_hints(event).values():
             visit(hint)
     return list(found)

@@ -6,18 +6,15 @@ An event's type is the name of its class. Pipeline, time, actor and ids are on t
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
 from typing import Any, ClassVar, get_args
 
-from pydantic import TypeAdapter, ValidationError
-
 from dataflow.domain.flow import Counters
-from dataflow.domain.record import EventRecord, event_id, hashed, verify
+from dataflow.domain.record import EventRecord, verify
+from dataflow.domain.sealing import Catalogue, Upcaster
 from dataflow.domain.spec import PipelineSpec
 from dataflow.domain.state import LaneCheckpoint, Metrics, PipelineError, Plan
-from dataflow.errors import Corrupt
 
 __all__ = [
     "EVENT_TYPES",
@@ -279,9 +276,6 @@ Event = (
 )
 
 EVENT_TYPES: Mapping[str, type[Event]] = {cls.__name__: cls for cls in get_args(Event)}
-_ADAPTERS: Mapping[str, TypeAdapter[Any]] = {name: TypeAdapter(cls) for name, cls in EVENT_TYPES.items()}
-
-Upcaster = Callable[[dict[str, Any]], dict[str, Any]]
 UPCASTERS: dict[tuple[str, int], Upcaster] = {}
 """(type, schema version n) -> the payload as version n + 1 has it."""
 
@@ -295,64 +289,6 @@ def tags(event: Event) -> tuple[str, ...]:
     return (*BASE_TAGS, *own)
 
 
-def seal(
-    events: Iterable[Event],
-    *,
-    stream: str,
-    after_sequence: int,
-    previous_hash: str,
-    time: datetime,
-    actor: str = "system",
-    correlation_id: str = "",
-    causation_id: str = "",
-) -> tuple[EventRecord, ...]:
-    """Put events into envelopes that follow `after_sequence`, chained to `previous_hash`. The same arguments give the
-    same records, ids and hashes included. `time` must be aware (ValueError)."""
-    records: list[EventRecord] = []
-    for sequence, event in enumerate(events, after_sequence + 1):
-        record = hashed(
-            EventRecord(
-                id=event_id(stream, sequence),
-                stream=stream,
-                sequence=sequence,
-                type=type(event).__name__,
-                schema_version=event.schema_version,
-                time=time,
-                actor=actor,
-                correlation_id=correlation_id,
-                causation_id=causation_id,
-                tags=tags(event),
-                payload=_ADAPTERS[type(event).__name__].dump_python(event, mode="json"),
-                previous_hash=previous_hash,
-            )
-        )
-        records.append(record)
-        previous_hash = record.hash
-    return tuple(records)
+CATALOGUE: Catalogue[Event] = Catalogue(EVENT_TYPES, UPCASTERS, tags)
 
-
-def unseal(record: EventRecord) -> Event:
-    """The event inside, brought up to today's schema version. `Corrupt` where the type or version is not known here
-    or the payload does not fit. The hash is not checked: `verify` does that for whole streams."""
-    where = f"{record.stream}/{record.sequence}"
-    cls = EVENT_TYPES.get(record.type)
-    if cls is None:
-        raise Corrupt(f"event type {record.type!r} is not known to this version of DataFlow", where=where)
-    if record.schema_version > cls.schema_version:
-        raise Corrupt(
-            f"{record.type} has schema version {record.schema_version}, this version of DataFlow knows "
-            f"{cls.schema_version}",
-            where=where,
-            hint="it was written by a newer DataFlow: upgrade this one",
-        )
-    payload = dict(record.payload)
-    for version in range(record.schema_version, cls.schema_version):
-        upcast = UPCASTERS.get((record.type, version))
-        if upcast is None:
-            raise Corrupt(f"there is no upcaster for {record.type} of schema version {version}", where=where)
-        payload = upcast(payload)
-    try:
-        event: Event = _ADAPTERS[record.type].validate_python(payload)
-    except ValidationError as error:
-        raise Corrupt(f"the payload of {record.type} does not fit: {error}", where=where) from error
-    return event
+seal, unseal = CATALOGUE.seal, CATALOGUE.unseal

@@ -107,9 +107,9 @@ class WithdrawAdmission:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tidy:
-    """Remove the workers that are silent and the grants that nothing came of, as of `now`."""
+    """Remove the workers that are silent and the grants that nothing came of, as of `at`."""
 
-    now: datetime
+    at: datetime
 
 
 Command = (

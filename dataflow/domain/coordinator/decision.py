@@ -67,8 +67,8 @@ def decide(state: CoordinatorState, command: c.Command) -> tuple[e.Event, ...]:
         case c.WithdrawAdmission():
             held = command.pipeline_id in state.waiting or command.pipeline_id in state.granted
             return (e.AdmissionWithdrawn(pipeline_id=command.pipeline_id, reason=command.reason),) if held else ()
-        case c.Tidy(now=now):
-            return tuple(islice(_tidied(state, now), AT_ONCE))
+        case c.Tidy(at=at):
+            return tuple(islice(_tidied(state, at), AT_ONCE))
     assert_never(command)
 
 
@@ -149,10 +149,10 @@ def _queued(report: PipelineReport, reason: str) -> e.AdmissionQueued:
 
 
 def _grants(state: CoordinatorState) -> Iterator[e.Event]:
-    now = state.updated_at
+    at = state.updated_at
     for grant in grants(state):
         waiting = state.waiting[grant.pipeline_id]
-        waited = now - waiting.since if now else timedelta()
+        waited = at - waiting.since if at else timedelta()
         yield e.AdmissionGranted(
             pipeline_id=grant.pipeline_id,
             share=grant.share,
@@ -161,13 +161,13 @@ def _grants(state: CoordinatorState) -> Iterator[e.Event]:
         )
 
 
-def _tidied(state: CoordinatorState, now: datetime) -> Iterator[e.Event]:
+def _tidied(state: CoordinatorState, at: datetime) -> Iterator[e.Event]:
     limits = state.limits
     for worker, known in state.workers.items():
-        if (silent := (now - known.reported_at).total_seconds()) > limits.silent_seconds:
+        if (silent := (at - known.reported_at).total_seconds()) > limits.silent_seconds:
             yield e.WorkerRemoved(worker=worker, reason=f"silent for {silent:.0f} s")
     for pipeline, since in state.granted.items():
-        if (now - since).total_seconds() > limits.grant_seconds:
+        if (at - since).total_seconds() > limits.grant_seconds:
             yield e.AdmissionWithdrawn(
                 pipeline_id=pipeline, reason=f"it did not start within {limits.grant_seconds:.0f} s"
             )

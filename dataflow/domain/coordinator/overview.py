@@ -125,10 +125,10 @@ def counts(state: CoordinatorState) -> dict[Status, int]:
     return dict(Counter(entry.status for entry in state.pipelines.values()))
 
 
-def is_stale(entry: Registered, beat: Beat | None, now: datetime, limits: Limits) -> bool:
+def is_stale(entry: Registered, beat: Beat | None, at: datetime, limits: Limits) -> bool:
     """Running, and not heard of for as long as makes a worker silent. Pipelines in other states have nothing to say."""
     heard = max(entry.heard_at, beat.at) if beat else entry.heard_at
-    return entry.status is Status.RUNNING and (now - heard).total_seconds() > limits.silent_seconds
+    return entry.status is Status.RUNNING and (at - heard).total_seconds() > limits.silent_seconds
 
 
 def measured(state: CoordinatorState) -> tuple[float, int]:
@@ -140,14 +140,14 @@ def measured(state: CoordinatorState) -> tuple[float, int]:
     return cpu, sum(worker.memory_mb for worker in state.workers.values())
 
 
-def overview(state: CoordinatorState, beats: Mapping[str, Beat], now: datetime) -> Overview:
-    """The whole system at a glance, as of `now`."""
+def overview(state: CoordinatorState, beats: Mapping[str, Beat], at: datetime) -> Overview:
+    """The whole system at a glance, as of `at`."""
     by_status = counts(state)
     cpu, memory = measured(state)
     stale = sorted(
         pipeline
         for pipeline, entry in state.pipelines.items()
-        if is_stale(entry, beats.get(pipeline), now, state.limits)
+        if is_stale(entry, beats.get(pipeline), at, state.limits)
     )
     told = [_counted(entry, beats.get(pipeline)) for pipeline, entry in state.pipelines.items()]
     workers = state.workers
@@ -191,10 +191,10 @@ def overview(state: CoordinatorState, beats: Mapping[str, Beat], now: datetime) 
     )
 
 
-def info(state: CoordinatorState, beats: Mapping[str, Beat], pipeline: str, now: datetime) -> PipelineInfo | None:
+def info(state: CoordinatorState, beats: Mapping[str, Beat], pipeline: str, at: datetime) -> PipelineInfo | None:
     """One pipeline, None where it is not registered."""
     entry = state.pipelines.get(pipeline)
-    return None if entry is None else _info(state, beats.get(pipeline), pipeline, entry, now, _places(state))
+    return None if entry is None else _info(state, beats.get(pipeline), pipeline, entry, at, _places(state))
 
 
 def _places(state: CoordinatorState) -> dict[str, int]:
@@ -206,7 +206,7 @@ def _info(
     beat: Beat | None,
     pipeline: str,
     entry: Registered,
-    now: datetime,
+    at: datetime,
     places: Mapping[str, int],
 ) -> PipelineInfo:
     waiting = state.waiting.get(pipeline)
@@ -227,14 +227,14 @@ def _info(
         waiting=waiting.reason if waiting else "",
         waiting_since=waiting.since if waiting else None,
         ahead=places.get(pipeline, 0),
-        stale=is_stale(entry, beat, now, state.limits),
+        stale=is_stale(entry, beat, at, state.limits),
     )
 
 
 def page(
     state: CoordinatorState,
     beats: Mapping[str, Beat],
-    now: datetime,
+    at: datetime,
     *,
     status: Status | None = None,
     after: str = "",
@@ -245,7 +245,7 @@ def page(
     start = bisect_right(ids, after) if after else 0
     places = _places(state)
     return tuple(
-        _info(state, beats.get(pipeline), pipeline, state.pipelines[pipeline], now, places)
+        _info(state, beats.get(pipeline), pipeline, state.pipelines[pipeline], at, places)
         for pipeline in ids[start : start + limit]
     )
 

@@ -176,8 +176,8 @@ def test_a_grant_that_nothing_comes_of_is_taken_back() -> None:
     desk = Desk(pipelines_per_worker=1, grant_seconds=60)
     desk.ask("a")
     desk.ask("b")
-    assert desk.do(c.Tidy(now=desk.now + timedelta(seconds=30))) == []
-    assert desk.do(c.Tidy(now=desk.now + timedelta(seconds=70))) == ["AdmissionWithdrawn", "AdmissionGranted"]
+    assert desk.do(c.Tidy(at=desk.now + timedelta(seconds=30))) == []
+    assert desk.do(c.Tidy(at=desk.now + timedelta(seconds=70))) == ["AdmissionWithdrawn", "AdmissionGranted"]
     assert desk.granted == ["b"]
 
 

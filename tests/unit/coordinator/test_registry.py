@@ -102,7 +102,7 @@ def test_a_silent_worker_is_removed(desk: Desk) -> None:
     desk.worker("w1")
     desk.now += timedelta(seconds=100)
     desk.worker("w2")
-    assert desk.do(c.Tidy(now=desk.now + timedelta(seconds=100))) == ["WorkerRemoved"]
+    assert desk.do(c.Tidy(at=desk.now + timedelta(seconds=100))) == ["WorkerRemoved"]
     assert list(desk.state.workers) == ["w2"]
 
 

@@ -241,3 +241,18 @@ class TestPlan:
         with pytest.raises(InvalidSpec, match="lane sink-0 has begun and is missing"):
             running.do(running.plan(PlannedLane(sink="sink", number=1, splits=("orders.csv",))))
         assert running.do(running.plan(PlannedLane(sink="sink", number=0, splits=("orders.csv", "more.csv"))))
+
+
+def test_a_start_waits_once_until_it_is_made_or_withdrawn(at: Callable[[Status], Any]) -> None:
+    pipeline = at(Status.CONFIGURED)
+    assert pipeline.do(c.QueueStart(reason="no room"))
+    assert not pipeline.do(c.QueueStart(reason="still none"))
+    state = pipeline.state
+    assert (state.status, state.queue_reason, state.queued_at is not None) == (Status.CONFIGURED, "no room", True)
+    pipeline.do(c.WithdrawStart(reason="not today"))
+    assert (pipeline.state.queued_at, pipeline.state.queue_reason) == (None, "")
+    with pytest.raises(IllegalCommand, match="cannot be stopped"):
+        pipeline.do(c.WithdrawStart())
+    pipeline.do(c.QueueStart(reason="no room"))
+    pipeline.do(c.StartPipeline())
+    assert (pipeline.state.status, pipeline.state.queued_at) == (Status.RUNNING, None)

@@ -19,6 +19,8 @@ ORDER = ("empty", "configured", "running", "paused", "stopped", "completed", "fa
 MATRIX = """
 CreatePipeline     configured -          -         -       -          -          -          -
 StartPipeline      -          running    -         -       running    -          -          -
+QueueStart         -          configured -         -       stopped    -          -          -
+WithdrawStart      -          -          -         -       -          -          -          -
 StopPipeline       -          -          stopped   stopped -          -          -          -
 PausePipeline      -          -          paused    -       -          -          -          -
 ResumePipeline     -          -          -         running -          -          -          -
@@ -43,6 +45,8 @@ def command(name: str, pipeline: Any) -> c.Command:
     error = PipelineError(error_type=ErrorType.SINK, code="SINK_ERROR", message="disk full")
     made: dict[str, c.Command] = {
         "CreatePipeline": c.CreatePipeline(spec=pipeline.spec),
+        "QueueStart": c.QueueStart(reason="no room"),
+        "WithdrawStart": c.WithdrawStart(reason="why not"),
         "StopPipeline": c.StopPipeline(reason="why not"),
         "PausePipeline": c.PausePipeline(reason="why not"),
         "IngestBatch": c.IngestBatch(batch_id="b1", record_count=10, source_offset=10),

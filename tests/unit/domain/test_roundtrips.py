@@ -114,6 +114,8 @@ def test_the_state(state: PipelineState, origin: c.Origin) -> None:
 TAGS = {
     "PipelineCreated": "source-file sink-console sink-file",
     "PipelineStarted": "pipeline-lifecycle",
+    "StartQueued": "pipeline-lifecycle",
+    "StartWithdrawn": "pipeline-lifecycle",
     "PipelineStopped": "pipeline-lifecycle",
     "PipelinePaused": "pipeline-lifecycle",
     "PipelineResumed": "pipeline-lifecycle",

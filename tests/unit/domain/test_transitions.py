@@ -29,6 +29,8 @@ VALID = {
 HAPPENS = {
     "PipelineCreated": "empty>configured",
     "PipelineStarted": "configured>running stopped>running",
+    "StartQueued": "configured>configured stopped>stopped",
+    "StartWithdrawn": "configured>configured stopped>stopped",
     "PipelineStopped": "running>stopped paused>stopped",
     "PipelinePaused": "running>paused",
     "PipelineResumed": "paused>running",
@@ -50,6 +52,8 @@ SPEC = {"name": "orders", "source": {"type": "file", "path": "a"}, "sinks": [{"t
 SAMPLES: tuple[e.Event, ...] = (
     e.PipelineCreated(name="orders", description="", spec=SPEC),
     e.PipelineStarted(generation=1),
+    e.StartQueued(reason="no room"),
+    e.StartWithdrawn(reason=""),
     e.PipelineStopped(reason="", final_metrics=Metrics()),
     e.PipelinePaused(reason=""),
     e.PipelineResumed(),
