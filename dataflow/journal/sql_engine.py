@@ -115,26 +115,26 @@ def writing(engine: Engine) -> Iterator[Connection]:
 
 
 @contextmanager
-def translated(where: str) -> Iterator[None]:
-    """The database's errors as ours, by what the caller should do about them."""
+def translated(where: str, what: str = "the journal") -> Iterator[None]:
+    """The database's errors as ours, by what the caller should do about them. `what` is kept there, for people."""
     try:
         yield
     except (DBAPIError, PoolTimeout) as error:
-        raise _translate(error, where) from error
+        raise _translate(error, where, what) from error
 
 
-def _translate(error: DBAPIError | PoolTimeout, where: str) -> DataFlowError:
+def _translate(error: DBAPIError | PoolTimeout, where: str, what: str) -> DataFlowError:
     text = str(getattr(error, "orig", None) or error).splitlines()[0]
     if isinstance(error, IntegrityError):
-        return Conflict(f"the journal refused a row: {text}", where=where)
+        return Conflict(f"{what} refused a row: {text}", where=where)
     if isinstance(error, PoolTimeout) or getattr(error, "connection_invalidated", False):
-        return Retryable(f"the journal's connection was lost: {text}", code="CONNECTION_FAILED", where=where)
+        return Retryable(f"{what}: the connection was lost: {text}", code="CONNECTION_FAILED", where=where)
     if any(sign in text for sign in _DAMAGE):
-        return Corrupt(f"the journal's file is damaged: {text}", where=where)
+        return Corrupt(f"{what}: the file is damaged: {text}", where=where)
     if "readonly" in text or "unable to open" in text:
-        return Rejected(f"the journal cannot be opened for writing: {text}", where=where)
+        return Rejected(f"{what} cannot be opened for writing: {text}", where=where)
     if isinstance(error, OperationalError | InterfaceError):
-        return Retryable(f"the journal is not available: {text}", code="SERVICE_UNAVAILABLE", where=where)
+        return Retryable(f"{what}: not available: {text}", code="SERVICE_UNAVAILABLE", where=where)
     if isinstance(error, DatabaseError):
-        return Rejected(f"the journal refused the statement: {text}", where=where)
-    return Retryable(f"the journal failed: {text}", where=where)
+        return Rejected(f"{what} refused the statement: {text}", where=where)
+    return Retryable(f"{what} failed: {text}", where=where)

@@ -1,7 +1,8 @@
-"""Alembic's entry: runs the migrations on the connection, and in the transaction, that `migrations` hands over."""
+"""Alembic's entry: runs the migrations on the connection, and in the transaction, that `migrations.chain` gives."""
 
 from alembic import context
 
-context.configure(connection=context.config.attributes["connection"])
+given = context.config.attributes
+context.configure(connection=given["connection"], version_table=given["version_table"])
 with context.begin_transaction():
     context.run_migrations()
