@@ -15,6 +15,7 @@ from dataflow.domain.coordinator.orders import (
 )
 from dataflow.domain.orders import AppendOrder, CompleteOrder, PlanOrder, SegmentOrder, SegmentReport
 from dataflow.domain.state import Plan
+from dataflow.projections.orders import ProjectOrder, ProjectReport
 
 In = TypeVar("In")
 Out = TypeVar("Out")
@@ -39,3 +40,4 @@ KEEP: Activity[AppendOrder, None] = Activity("dataflow.coordinator.append", Appe
 RECALL = Activity("dataflow.coordinator.recall", RecallOrder, Recalled)
 NOTIFY: Activity[NotifyOrder, list[str]] = Activity("dataflow.coordinator.notify", NotifyOrder, list[str])
 SURVEY: Activity[SurveyOrder, int] = Activity("dataflow.coordinator.survey", SurveyOrder, int)
+PROJECT = Activity("dataflow.project", ProjectOrder, ProjectReport)

@@ -13,6 +13,7 @@ from enum import StrEnum
 from temporalio.api.enums.v1 import IndexedValueType
 from temporalio.api.operatorservice.v1 import AddSearchAttributesRequest, ListSearchAttributesRequest
 from temporalio.client import Client as TemporalClient
+from temporalio.common import WorkflowIDConflictPolicy
 from temporalio.service import RPCError, RPCStatusCode
 
 from dataflow.embedded.temporal import Address, temporal_server
@@ -21,7 +22,7 @@ from dataflow.journal import Journal, open_journal
 from dataflow.sdk.client import Client, connect
 from dataflow.settings import Settings
 from dataflow.worker import working
-from workflows.names import ATTRIBUTES, Tuning
+from workflows.names import ATTRIBUTES, PROJECTOR, ProjectorTuning, Tuning, projector_id
 
 
 class Work(StrEnum):
@@ -44,11 +45,16 @@ class Platform:
 
 @asynccontextmanager
 async def platform(
-    settings: Settings, *, on_progress: Callable[[str], None] | None = None, work: Work = Work.ALL, actor: str = ""
+    settings: Settings,
+    *,
+    on_progress: Callable[[str], None] | None = None,
+    work: Work = Work.ALL,
+    project: bool = False,
+    actor: str = "",
 ) -> AsyncIterator[Platform]:
     """Everything up, and down again in the opposite order: the worker drains first, the server goes last.
 
-    `on_progress` takes lines for people about what takes long."""
+    `on_progress` takes lines for people about what takes long. With `project` the projector runs, here or elsewhere."""
     async with AsyncExitStack() as stack:
         settings.home.mkdir(parents=True, exist_ok=True)
         address = await stack.enter_async_context(
@@ -59,7 +65,10 @@ async def platform(
         if not address.owned:
             await register_attributes(temporal, address.namespace)
         if work is not Work.NONE:
-            await stack.enter_async_context(working(temporal, journal, settings, data=work is Work.ALL))
+            data = work is Work.ALL
+            await stack.enter_async_context(working(temporal, journal, settings, data=data, project=project))
+        if project:
+            await start_projector(temporal, settings)
         tuning = Tuning(
             heartbeat_timeout=settings.heartbeat_timeout,
             segment_first=settings.segment_min,
@@ -67,6 +76,17 @@ async def platform(
         )
         client = Client(temporal, task_queue=settings.task_queue, actor=actor, tuning=tuning)
         yield Platform(settings, address, client, journal)
+
+
+async def start_projector(temporal: TemporalClient, settings: Settings) -> None:
+    """Make sure that the projector's workflow is there. Repeatable."""
+    await temporal.start_workflow(
+        PROJECTOR,
+        ProjectorTuning(heartbeat_timeout=settings.heartbeat_timeout),
+        id=projector_id(settings.task_queue),
+        task_queue=settings.task_queue,
+        id_conflict_policy=WorkflowIDConflictPolicy.USE_EXISTING,
+    )
 
 
 async def register_attributes(temporal: TemporalClient, namespace: str) -> None:

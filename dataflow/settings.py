@@ -21,6 +21,7 @@ from dataflow.errors import InvalidSpec, Problem
 
 FILE = Path("dataflow.toml")
 PREFIX = "DATAFLOW_"
+DAY = 86_400.0
 
 Port = Annotated[int, Field(ge=0, le=65535)]
 
@@ -56,6 +57,14 @@ class Settings(BaseSettings):
     task_queue: str = Field("dataflow", min_length=1, description="Task queue of the workers.")
     journal_url: str = Field(
         "", description="URL of the event journal: sqlite:, postgresql: or cassandra:; unset: SQLite in `home`."
+    )
+    readmodel_url: str = Field(
+        "", description="URL of the read models: sqlite: or postgresql:; unset: SQLite in `home`."
+    )
+    keep_minutes: Seconds = Field(7 * DAY, ge=0, description="How long metrics by minute are kept; 0: for ever.")
+    keep_hours: Seconds = Field(400 * DAY, ge=0, description="How long metrics by hour are kept; 0: for ever.")
+    keep_audit: Seconds = Field(
+        0, ge=0, description="How long rows of the audit log are kept; 0: for ever. The journal keeps all."
     )
     api_host: str = Field("127.0.0.1", min_length=1, description="Address the API listens on.")
     api_port: Port = Field(8080, description="Port of the API and the dashboard; 0: any free one.")
@@ -139,6 +148,8 @@ class Settings(BaseSettings):
         if not self.journal_url:
             # Frozen for everyone else; this is still construction.
             object.__setattr__(self, "journal_url", f"sqlite:///{self.home / 'journal.db'}")
+        if not self.readmodel_url:
+            object.__setattr__(self, "readmodel_url", f"sqlite:///{self.home / 'readmodels.db'}")
         return self
 
     @property

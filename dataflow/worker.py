@@ -17,20 +17,26 @@ from activities.link import CoordinatorLink
 from activities.move import MoveActivities
 from activities.plan import PlanActivities
 from activities.presence import Segments, WorkerPresence, reporting_load
+from activities.project import ProjectActivities
 from dataflow.allocator import keep_freed_buffers
 from dataflow.journal import Journal
+from dataflow.projections.configured import ReadModels
 from dataflow.settings import Settings
 from workflows.coordinator import CoordinatorWorkflow
-from workflows.names import coordinator_queue, data_queue
+from workflows.names import coordinator_queue, data_queue, projector_queue
 from workflows.pipeline import PipelineWorkflow
+from workflows.projector import ProjectorWorkflow
 
-WORKFLOWS = [PipelineWorkflow, CoordinatorWorkflow]
+WORKFLOWS = [PipelineWorkflow, CoordinatorWorkflow, ProjectorWorkflow]
 """Every workflow a worker runs; old histories are replayed against them in the tests."""
 
 
 @asynccontextmanager
-async def working(client: Client, journal: Journal, settings: Settings, *, data: bool = True) -> AsyncIterator[None]:
-    """Work as long as the context: on workflows and the journal and, with `data`, on segments too.
+async def working(
+    client: Client, journal: Journal, settings: Settings, *, data: bool = True, project: bool = False
+) -> AsyncIterator[None]:
+    """Work as long as the context: on workflows and the journal, with `data` on segments, with `project` on the read
+    models too.
 
     Leaving drains: segments end at their next epoch boundary and report, then the workflows are let go."""
     limits = settings.limits
@@ -84,4 +90,14 @@ async def working(client: Client, journal: Journal, settings: Settings, *, data:
             await stack.enter_async_context(mover)
         present = WorkerPresence(link, settings.task_queue, settings.worker_segments, segments, limits)
         await stack.enter_async_context(reporting_load(link, present if data else None, settings.worker_report))
+        if project:
+            projecting = ProjectActivities(journal, ReadModels(settings))
+            projector = Worker(
+                client,
+                task_queue=projector_queue(settings.task_queue),
+                activities=[projecting.project],
+                max_concurrent_activities=1,
+                **common,
+            )
+            await stack.enter_async_context(projector)
         yield

@@ -12,6 +12,9 @@ PIPELINE = "dataflow.pipeline"
 COORDINATOR = "dataflow.coordinator"
 """Workflow type of the coordinator."""
 
+PROJECTOR = "dataflow.projector"
+"""Workflow type of the projector."""
+
 ATTRIBUTES = {
     "DataflowName": "Keyword",
     "DataflowStatus": "Keyword",
@@ -43,6 +46,25 @@ def coordinator_id(task_queue: str) -> str:
 def coordinator_queue(task_queue: str) -> str:
     """The task queue of the coordinator alone: starts that wait for its answer never keep it from answering."""
     return f"{task_queue}-coordinator"
+
+
+def projector_id(task_queue: str) -> str:
+    """Workflow id of the projector: one for all that work on this task queue."""
+    return f"projector/{task_queue}"
+
+
+def projector_queue(task_queue: str) -> str:
+    """The task queue of the projector's activity: only processes that stay take it on."""
+    return f"{task_queue}-projector"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProjectorTuning:
+    """How the projector's workflow paces its activity; seconds."""
+
+    heartbeat_timeout: float = 8.0
+    stint: float = 600.0
+    again: float = 10.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

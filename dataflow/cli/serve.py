@@ -30,7 +30,7 @@ async def _up(host: str, port: int, as_json: bool) -> int:
     chosen = settings()
     with _interrupt() as interrupt:
         async with (
-            session(chosen, note, worker=True) as platform,
+            session(chosen, note, worker=True, project=True) as platform,
             serving(platform.client, host or chosen.api_host, chosen.api_port if port < 0 else port) as address,
         ):
             _announce(platform, address, as_json)
@@ -47,7 +47,7 @@ def worker(as_json: bool = JSON) -> None:
 
 async def _worker(as_json: bool) -> int:
     with _interrupt() as interrupt:
-        async with session(settings(), note, worker=True) as platform:
+        async with session(settings(), note, worker=True, project=True) as platform:
             _announce(platform, None, as_json)
             await interrupt.wait()
     return DONE

@@ -49,10 +49,16 @@ def log_to_file(chosen: Settings) -> None:
 
 @asynccontextmanager
 async def session(
-    chosen: Settings, on_progress: Callable[[str], None], *, worker: bool | None = None
+    chosen: Settings,
+    on_progress: Callable[[str], None],
+    *,
+    worker: bool | None = None,
+    control: bool = False,
+    project: bool = False,
 ) -> AsyncIterator[Platform]:
     """The platform, up. `worker` says whether this process works too. By default it moves no data, and answers for the
-    pipelines of the embedded server, whose own worker may be gone, or may be this command's alone."""
+    pipelines of the embedded server, whose own worker may be gone, or may be this command's alone; with `control` it
+    does so everywhere. With `project` the read models are kept up, here or elsewhere: for processes that stay."""
     log_to_file(chosen)
     async with AsyncExitStack() as stack:
         # The server comes up in its own process while the modules that will talk to it are imported here: each takes
@@ -66,11 +72,13 @@ async def session(
         await loading
         from dataflow.platform import Work, platform
 
-        if worker is None:
-            work = Work.NONE if chosen.temporal_address else Work.CONTROL
+        if worker is None or control:
+            work = Work.NONE if chosen.temporal_address and not control else Work.CONTROL
         else:
             work = Work.ALL if worker else Work.NONE
-        yield await stack.enter_async_context(platform(chosen, on_progress=on_progress, work=work, actor=actor()))
+        yield await stack.enter_async_context(
+            platform(chosen, on_progress=on_progress, work=work, project=project, actor=actor())
+        )
 
 
 async def _settled(loading: asyncio.Task[object]) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
@@ -14,6 +14,7 @@ from dataflow.errors import Corrupt, DataFlowError, Retryable
 from dataflow.journal.base import Entry, Journal
 from dataflow.projections.base import Projection
 from dataflow.projections.recompute import Swap, recompute
+from dataflow.projections.retention import retain
 from dataflow.projections.store import Store, TableProjection
 from dataflow.projections.tailing import POLL, SharedTail
 
@@ -23,6 +24,9 @@ AGAIN = (0.5, 1.0, 2.0, 5.0)
 
 WINDOW = 1000
 """Batches whose lag is remembered."""
+
+RETENTION = 600.0
+"""Seconds between two looks for rows that are too old."""
 
 log = logging.getLogger(__name__)
 
@@ -54,8 +58,19 @@ class Projector:
     """Runs projections over one journal. Several projectors may run at once, in several processes: they do the same
     work twice, and count nothing twice."""
 
-    def __init__(self, journal: Journal, projections: Sequence[Projection], store: Store | None = None) -> None:
+    def __init__(
+        self,
+        journal: Journal,
+        projections: Sequence[Projection],
+        store: Store | None = None,
+        keep: Mapping[str, float] | None = None,
+        *,
+        batch: int = BATCH,
+    ) -> None:
+        """`store` is that of the table projections, `keep` says how long it keeps rows (table -> seconds, 0 for
+        ever)."""
         self._journal, self._projections, self._store = journal, projections, store
+        self._keep, self._batch = keep or {}, batch
         self._tail = SharedTail(journal)
         self.following = {projection.name: Following() for projection in projections}
 
@@ -64,6 +79,7 @@ class Projector:
         async with asyncio.TaskGroup() as group:
             for projection in self._projections:
                 group.create_task(self._follow(projection, stop), name=f"projection-{projection.name}")
+            group.create_task(self._retain(stop), name="projections-retention")
 
     async def catch_up(self) -> None:
         """Take in what is in the journal now, and return; the first error of any projection is raised, once all
@@ -84,7 +100,9 @@ class Projector:
             position = await projection.position()
             while position < end:
                 # The tail may still hold that there was nothing, of a moment before the end was asked for.
-                entries = await self._tail.read(position, BATCH) or await self._journal.tail(position, BATCH)
+                entries = await self._tail.read(position, self._batch) or await self._journal.tail(
+                    position, self._batch
+                )
                 if not entries:
                     raise Corrupt(f"the journal ends at {position}, it should go on to {end}")
                 position = await self._taken(projection, entries)
@@ -97,7 +115,7 @@ class Projector:
                     await self._renew(projection)
                     position = await projection.position()
                     while not stop.is_set():
-                        entries = await self._tail.read(position, BATCH)
+                        entries = await self._tail.read(position, self._batch)
                         if entries:
                             position = await self._taken(projection, entries)
                         else:
@@ -110,6 +128,18 @@ class Projector:
                 self._degraded(projection, error, first=not failures)
                 await _pause(stop, AGAIN[min(failures, len(AGAIN) - 1)])
                 failures += 1
+
+    async def _retain(self, stop: asyncio.Event) -> None:
+        """Drop what is too old, now and every few minutes."""
+        while self._store is not None and not stop.is_set():
+            try:
+                async with self._store:
+                    dropped = await retain(self._store, self._keep, datetime.now(UTC))
+                if any(dropped.values()):
+                    log.info("old rows were dropped: %s", dropped)
+            except DataFlowError as error:
+                log.warning("old rows cannot be dropped now: %s", error)
+            await _pause(stop, RETENTION)
 
     async def _taken(self, projection: Projection, entries: Sequence[Entry]) -> int:
         await projection.apply(entries)

@@ -172,7 +172,7 @@ def _rows(connection: Connection, name: str, slot: str) -> Iterator[Row[Any]]:
     rows = table(name, slot)
     binary = "C" if connection.dialect.name == "postgresql" else "BINARY"
     keys = [column.collate(binary) if hasattr(column.type, "length") else column for column in rows.primary_key.columns]
-    return iter(connection.execution_options(yield_per=5000).execute(select(rows).order_by(*keys)))
+    return iter(connection.execute(select(rows).order_by(*keys).execution_options(yield_per=5000)))
 
 
 def _feed(digest: Any, name: str, row: Row[Any]) -> None:

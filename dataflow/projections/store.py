@@ -63,29 +63,37 @@ class Place:
 
 
 class Store:
-    """The database at `url`, to be entered: that brings its schema up to date. `Rejected` for a URL of another kind."""
+    """The database at `url`, to be entered: that brings its schema up to date. It may be entered again while it is
+    open, and closes with the last one who leaves. `Rejected` for a URL of another kind."""
 
     def __init__(self, url: str) -> None:
         self.url = url
         self.where = journal_url(url).render_as_string(hide_password=True)
         self._engine: Engine | None = None
+        self._door, self._users = asyncio.Lock(), 0
         # SQLite has one writer at a time and lets the others try again and again: within a process they queue here.
         self._turn = threading.Lock() if self.where.startswith("sqlite") else nullcontext()
         self._stack = ExitStack()
         self._threads: ThreadPoolExecutor | None = None
 
     async def __aenter__(self) -> Self:
-        self._stack.callback(self._dispose)
-        self._threads = self._stack.enter_context(ThreadPoolExecutor(THREADS, "readmodel"))
-        try:
-            await asyncio.get_running_loop().run_in_executor(self._threads, self._open)
-        except BaseException:
-            await asyncio.to_thread(self._stack.close)
-            raise
+        async with self._door:
+            if not self._users:
+                self._stack.callback(self._dispose)
+                self._threads = self._stack.enter_context(ThreadPoolExecutor(THREADS, "readmodel"))
+                try:
+                    await asyncio.get_running_loop().run_in_executor(self._threads, self._open)
+                except BaseException:
+                    await asyncio.to_thread(self._stack.close)
+                    raise
+            self._users += 1
         return self
 
     async def __aexit__(self, *exc: object) -> None:
-        await asyncio.to_thread(self._stack.close)
+        async with self._door:
+            self._users -= 1
+            if not self._users:
+                await asyncio.to_thread(self._stack.close)
 
     def _open(self) -> None:
         from migrations import READ_MODELS
@@ -141,16 +149,17 @@ class Store:
 
 
 class TableProjection:
-    """`Projection` of a table model, in a store that somebody else keeps open."""
+    """`Projection` of a table model. Several may share a store, each opening it for itself."""
 
     def __init__(self, store: Store, model: TableModel) -> None:
         self._store, self.model, self.name = store, model, model.name
 
     async def __aenter__(self) -> Self:
+        await self._store.__aenter__()
         return self
 
     async def __aexit__(self, *exc: object) -> None:
-        return None
+        await self._store.__aexit__(*exc)
 
     async def position(self) -> int:
         return (await self.place()).position

@@ -36,9 +36,10 @@ VIEWS = {
 }
 TIMES = {"created_at", "updated_at", "minute", "hour", "time"}
 RATES = (
-    "CASE WHEN batches > 0 THEN 1.0 * (records_processed + records_failed) / batches ELSE 0.0 END AS avg_batch_size",
+    "CASE WHEN batches > 0"
+    " THEN CAST(records_processed + records_failed AS DOUBLE PRECISION) / batches ELSE 0.0 END AS avg_batch_size",
     "CASE WHEN records_processed + records_failed > 0"
-    " THEN 1.0 * records_failed / (records_processed + records_failed) ELSE 0.0 END AS error_rate",
+    " THEN CAST(records_failed AS DOUBLE PRECISION) / (records_processed + records_failed) ELSE 0.0 END AS error_rate",
 )
 
 

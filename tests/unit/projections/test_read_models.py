@@ -61,7 +61,7 @@ async def test_rows_are_what_folding_the_journal_gives(journal: MemoryJournal, s
             assert sums[name, "records_dead_lettered"] == total.records_dead_lettered
         assert len(found) > len(status)
     audit = await rows(store, "audit_log")
-    assert [row["position"] for row in audit] == list(range(1, await journal.end() + 1))
+    assert sorted(row["position"] for row in audit) == list(range(1, await journal.end() + 1))
     assert {row["actor"] for row in audit} == {"ann", "bob", "pipeline", "sky"}
     assert any("DENIED: the sink is away" in row["summary"] for row in audit)
 
