@@ -46,13 +46,11 @@ class MemoryStore:
 
 
 class SqlStore:
-    """The journal in SQLite or PostgreSQL."""
+    """A chain of migrations in SQLite or PostgreSQL: the journal's, or that of the read models."""
 
-    name = NAME
-
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, name: str = NAME, chain: migrations.Chain = migrations.JOURNAL) -> None:
         parsed = journal_url(url)
-        self.url = url
+        self.url, self.name, self._chain = url, name, chain
         self.where = parsed.render_as_string(hide_password=True)
         self._file = Path(parsed.database or "") if parsed.get_backend_name() == "sqlite" else None
 
@@ -60,7 +58,7 @@ class SqlStore:
         return await asyncio.to_thread(self._standing)
 
     async def up(self) -> Standing:
-        await asyncio.to_thread(migrations.upgrade, self.url)
+        await asyncio.to_thread(self._chain.upgrade, self.url)
         return await self.standing()
 
     async def down(self) -> Standing:
@@ -69,19 +67,19 @@ class SqlStore:
 
     def _standing(self) -> Standing:
         if self._missing():
-            return revision_standing(self.name, self.where, None, migrations.HEAD, True)
-        found = migrations.current(self.url)
-        return revision_standing(self.name, self.where, found, migrations.HEAD, migrations.is_known(found))
+            return revision_standing(self.name, self.where, None, self._chain.head, True)
+        found = self._chain.current(self.url)
+        return revision_standing(self.name, self.where, found, self._chain.head, self._chain.is_known(found))
 
     def _down(self) -> None:
         if self._missing():
             return
-        found = migrations.current(self.url)
+        found = self._chain.current(self.url)
         if found is None:
             return
-        if not migrations.is_known(found):
+        if not self._chain.is_known(found):
             raise Rejected(f"schema {found} is not of this version, and cannot be taken back by it", where=self.where)
-        migrations.downgrade(self.url, "-1")
+        self._chain.downgrade(self.url, "-1")
 
     def _missing(self) -> bool:
         """SQLite would make an empty file by looking at it."""

@@ -1,0 +1,88 @@
+"""The schema of the read models: forward and back on live data, and equal to what the code says of it."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+import sqlalchemy as sa
+from alembic.config import Config
+from alembic.script import ScriptDirectory
+from lives import Lives
+
+from dataflow.errors import DataFlowError
+from dataflow.journal import MemoryJournal
+from dataflow.journal.sql_engine import create_journal_engine
+from dataflow.migrate import State, migrate_down, migrate_up, status
+from dataflow.migrate.journal import SqlStore
+from dataflow.projections.models import MODELS
+from dataflow.projections.projector import Projector
+from dataflow.projections.recompute import Swap, recompute
+from dataflow.projections.sql_tables import metadata
+from dataflow.projections.store import Store, TableProjection
+from migrations import READ_MODELS
+
+
+def test_the_head_is_written_down() -> None:
+    config = Config()
+    config.set_main_option("script_location", str(READ_MODELS.scripts))
+    assert ScriptDirectory.from_config(config).get_current_head() == READ_MODELS.head
+
+
+def test_migrations_make_the_tables_that_statements_name(store_url: str) -> None:
+    READ_MODELS.upgrade(store_url)
+    engine = create_journal_engine(store_url)
+    with engine.connect() as connection:
+        inspector = sa.inspect(connection)
+        for table in metadata.tables.values():
+            found = {column["name"]: column["nullable"] for column in inspector.get_columns(table.name)}
+            assert found == {column.name: column.nullable for column in table.columns}
+            keys = inspector.get_pk_constraint(table.name)["constrained_columns"]
+            assert keys == [column.name for column in table.primary_key.columns]
+    engine.dispose()
+
+
+async def test_up_down_up_while_a_projector_works(journal: MemoryJournal, store_url: str) -> None:
+    """The schema goes away under the projector and comes back: it says so, and makes up for everything."""
+    schema = SqlStore(store_url, "read models", READ_MODELS)
+    [up] = await migrate_up([schema], lambda _: None)
+    assert (up.was, up.state) == ("", State.CURRENT)
+    lives = Lives(journal)
+    await lives.live(500)
+    store = Store(store_url)
+    projector = Projector(journal, [TableProjection(store, model) for model in MODELS.values()], store)
+    stop = asyncio.Event()
+    running = asyncio.create_task(projector.run(stop))
+    while min(one["position"] for one in projector.told().values()) < 500:
+        await asyncio.sleep(0.01)
+    [down] = await migrate_down([schema], lambda _: None)
+    assert (down.was, down.found) == (READ_MODELS.head, "")
+    await lives.live(100)
+    while not all(one["degraded"] for one in projector.told().values()):
+        await asyncio.sleep(0.01)
+    await migrate_up([schema], lambda _: None)
+    assert (await status([schema]))[0].state is State.CURRENT
+    while any(one["degraded"] or one["position"] < 600 for one in projector.told().values()):
+        await asyncio.sleep(0.01)
+    stop.set()
+    await running
+    async with store:
+        for model in MODELS.values():
+            found = await recompute(journal, store, model, Swap.NEVER)
+            assert (found.different, found.position) == (0, await journal.end())
+
+
+async def test_journal_and_read_models_share_a_database(store_url: str) -> None:
+    for chain in (SqlStore(store_url), SqlStore(store_url, "read models", READ_MODELS)):
+        [up] = await migrate_up([chain], lambda _: None)
+        assert up.state is State.CURRENT
+    await migrate_down([SqlStore(store_url, "read models", READ_MODELS)], lambda _: None)
+    assert (await status([SqlStore(store_url)]))[0].state is State.CURRENT
+
+
+async def test_a_newer_schema_is_left_alone(store_url: str) -> None:
+    async with Store(store_url) as store:
+        await store.write(lambda c: c.execute(sa.text("UPDATE readmodels_version SET version_num = '9999'")).rowcount)
+    with pytest.raises(DataFlowError, match="9999"):
+        async with Store(store_url):
+            pass
