@@ -22,7 +22,7 @@ from dataflow.journal import Journal, open_journal
 from dataflow.sdk.client import Client, connect
 from dataflow.settings import Settings
 from dataflow.worker import working
-from workflows.names import ATTRIBUTES, PROJECTOR, ProjectorTuning, Tuning, projector_id
+from workflows.names import ATTRIBUTES, PROJECTOR, ProjectorTuning, Tuning, projector_id, projector_queue
 
 
 class Work(StrEnum):
@@ -84,7 +84,7 @@ async def start_projector(temporal: TemporalClient, settings: Settings) -> None:
         PROJECTOR,
         ProjectorTuning(heartbeat_timeout=settings.heartbeat_timeout),
         id=projector_id(settings.task_queue),
-        task_queue=settings.task_queue,
+        task_queue=projector_queue(settings.task_queue),
         id_conflict_policy=WorkflowIDConflictPolicy.USE_EXISTING,
     )
 

@@ -95,6 +95,7 @@ async def working(
             projector = Worker(
                 client,
                 task_queue=projector_queue(settings.task_queue),
+                workflows=[ProjectorWorkflow],
                 activities=[projecting.project],
                 max_concurrent_activities=1,
                 **common,

@@ -54,7 +54,7 @@ def projector_id(task_queue: str) -> str:
 
 
 def projector_queue(task_queue: str) -> str:
-    """The task queue of the projector's activity: only processes that stay take it on."""
+    """The task queue of the projector: only processes that stay take it on."""
     return f"{task_queue}-projector"
 
 

@@ -15,7 +15,7 @@ with workflow.unsafe.imports_passed_through():
     from activities.names import PROJECT
     from dataflow.projections.orders import ProjectOrder, ProjectReport
     from workflows.calls import LOST_WORKER
-    from workflows.names import PROJECTOR, ProjectorTuning, projector_queue
+    from workflows.names import PROJECTOR, ProjectorTuning
 
 STINTS = 100
 """Activities of one run of the workflow: then it continues as new, before its history grows long."""
@@ -52,7 +52,6 @@ class ProjectorWorkflow:
         report: ProjectReport = await workflow.execute_activity(
             PROJECT.name,
             ProjectOrder(seconds=tuning.stint),
-            task_queue=projector_queue(workflow.info().task_queue),
             result_type=PROJECT.gives,
             start_to_close_timeout=timedelta(seconds=tuning.stint) + GRACE,
             heartbeat_timeout=timedelta(seconds=tuning.heartbeat_timeout),
