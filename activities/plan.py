@@ -15,6 +15,7 @@ from dataflow.domain.flow import Lane
 from dataflow.domain.orders import CompleteOrder, PlanOrder
 from dataflow.domain.spec import PipelineSpec
 from dataflow.domain.state import ErrorType, Plan, PlannedLane
+from dataflow.errors import Rejected
 from dataflow.schemas import format_schema
 from dataflow.seams import Growing
 
@@ -92,7 +93,11 @@ class PlanActivities:
                 async with reporting(ErrorType.TRANSFORM):
                     schema = build_chain(spec, index, context).bind(found.schema)
                 async with reporting(ErrorType.SINK), build_sink(spec, index, context) as sink:
-                    await sink.prepare(schema, lanes_of(order.pipeline, plan, name))
+                    lanes = lanes_of(order.pipeline, plan, name)
+                    if sink.max_lanes is not None and len(lanes) > sink.max_lanes:  # not everybody validates first
+                        told = f"the sink {name!r} takes {sink.max_lanes} lanes at most, not {len(lanes)}"
+                        raise Rejected(told, code="PARALLELISM", hint="lower parallelism")
+                    await sink.prepare(schema, lanes)
         return plan
 
     @activity.defn(name=COMPLETE.name)

@@ -190,3 +190,61 @@ class Sink(Protocol):
     async def complete(self, lanes: Sequence[Lane]) -> Mapping[str, Any]:
         """All lanes have ended: publish what only a whole run can show (a single file). Repeatable.
         Returns a small JSON summary for people: paths, files, bytes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """Something that contradicts the promise, and where: `out/part-g1-sink-0-00000007-000.parquet`, `orders[2]@17`."""
+
+    place: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class Commit:
+    """What an epoch left in a sink. `id` is the sink's own name for it; `rows` were counted there."""
+
+    id: str
+    epoch: int
+    rows: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LaneAudit:
+    """What a sink holds of one lane. `rows` and `dead_letters` are counted in the output itself, not taken from a
+    receipt; None where they cannot be. `commits` are those that can be told apart, in order, with all of `rows`."""
+
+    receipt: Receipt | None
+    rows: int | None
+    dead_letters: int | None
+    commits: Sequence[Commit] | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Audit:
+    """What a sink holds, lane by lane. `faults` contradict the sink's own records; `open` says what cannot be counted,
+    and why; `unfinished` what `complete` has yet to publish ("": nothing)."""
+
+    lanes: Mapping[str, LaneAudit]
+    faults: Sequence[Fault] = ()
+    open: Sequence[str] = ()
+    unfinished: str = ""
+
+
+@runtime_checkable
+class Auditable(Protocol):
+    """A sink that can be counted afterwards. Optional: without it a proof rests on the journal alone."""
+
+    async def audit(self, lanes: Sequence[Lane]) -> Audit:
+        """Look, and change nothing: no attempt is fenced. Under a pipeline that moves, receipts and rows are of
+        different moments; who asks looks again. Raises `Retryable` or `Rejected` where it cannot be looked at."""
+        ...
+
+
+@runtime_checkable
+class Ordered(Protocol):
+    """A source that can say which of two positions comes first. Optional."""
+
+    def precedes(self, split: str, one: Position, other: Position) -> bool:
+        """Whether `one` lies before `other` in that split. Raises `Corrupt` for what is no position."""
+        ...

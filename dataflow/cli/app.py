@@ -6,7 +6,7 @@ import sys
 
 import typer
 
-from dataflow.cli import connectors, doctor, files, lifecycle, look, migrate, projector, run, serve
+from dataflow.cli import connectors, doctor, files, lifecycle, look, migrate, projector, prove, run, serve
 
 app = typer.Typer(
     name="dataflow",
@@ -30,7 +30,7 @@ def _root(version: bool = _VERSION) -> None:
         raise typer.Exit
 
 
-for module in (run, files, lifecycle, look, serve, connectors, migrate, projector, doctor):
+for module in (run, files, lifecycle, look, prove, serve, connectors, migrate, projector, doctor):
     for command in module.COMMANDS:
         app.command()(command)
 

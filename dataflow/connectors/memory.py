@@ -96,6 +96,9 @@ class MemorySource:
             row += rows.height
             yield Chunk(rows, _position(row), bytes_read=int(rows.estimated_size()))
 
+    def precedes(self, split: str, one: Position, other: Position) -> bool:
+        return _row(one) < _row(other)
+
     async def settle(self, split: str, upto: Position) -> None:
         """The frames stay as they are."""
 

@@ -16,6 +16,7 @@ import polars as pl
 
 from dataflow.components import Component, Kind
 from dataflow.connectors.dead_letters import folder_of
+from dataflow.connectors.file.audit import FileAudit
 from dataflow.connectors.file.disk import control_folder, in_thread, make_folder, sync_folder
 from dataflow.connectors.file.encode import make_encoder
 from dataflow.connectors.file.ownership import (
@@ -33,7 +34,7 @@ from dataflow.connectors.file.sink_config import FileSinkConfig
 from dataflow.connectors.file.writer import FileLaneWriter, chosen
 from dataflow.domain.flow import Delivery, Lane
 from dataflow.errors import Rejected
-from dataflow.seams import Context
+from dataflow.seams import Audit, Context
 
 
 class FileSink:
@@ -71,6 +72,10 @@ class FileSink:
     async def complete(self, lanes: Sequence[Lane]) -> Mapping[str, Any]:
         """Ends the lanes for good. Returns `path`, `files`, `bytes`, `dead_letters` (their folder, or None)."""
         return await in_thread(self._complete, lanes)
+
+    async def audit(self, lanes: Sequence[Lane]) -> Audit:
+        """See the seam, and `audit` for what is counted and what is not."""
+        return await in_thread(lambda: FileAudit(self._places(), self._config, lanes).look())
 
     def _places(self) -> Places:
         control = control_folder(self.path)

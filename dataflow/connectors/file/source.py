@@ -10,7 +10,7 @@ from dataflow.components import Component, Kind
 from dataflow.connectors.file.config import FileSourceConfig
 from dataflow.connectors.file.discovery import find_pin
 from dataflow.connectors.file.pin import pinned
-from dataflow.connectors.file.position import place
+from dataflow.connectors.file.position import Place, place
 from dataflow.connectors.file.reader import Reader
 from dataflow.connectors.file.worklist import share, splits, worklist
 from dataflow.domain.flow import Position
@@ -74,8 +74,16 @@ class FileSource:
         reader = Reader(self._config, pinned(pin), columns, self._context.chunk_rows)
         return reader.chunks(files, place(start) if start is not None else None)
 
+    def precedes(self, split: str, one: Position, other: Position) -> bool:
+        """Files are read in the order of their names, a file from its front."""
+        return _order(place(one)) < _order(place(other))
+
     async def settle(self, split: str, upto: Position) -> None:
         """Files are not ours to remove."""
+
+
+def _order(at: Place) -> tuple[str, bool, int, int]:
+    return at.file, at.done, at.offset, at.line
 
 
 SOURCE = Component(

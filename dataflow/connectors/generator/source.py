@@ -157,6 +157,9 @@ class GeneratorSource:
             row += len(index) * part.step
             yield Chunk(rows, position(row))
 
+    def precedes(self, split: str, one: Position, other: Position) -> bool:
+        return _row(one) < _row(other)
+
     async def settle(self, split: str, upto: Position) -> None:
         """Nothing is held upstream."""
 

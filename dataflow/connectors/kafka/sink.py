@@ -8,6 +8,7 @@ from typing import Any, Self
 import polars as pl
 
 from dataflow.components import Component, Kind
+from dataflow.connectors.kafka.audit import KafkaAudit
 from dataflow.connectors.kafka.cluster import Cluster, partitions_of
 from dataflow.connectors.kafka.encode import Encoder
 from dataflow.connectors.kafka.errors import translated
@@ -19,7 +20,7 @@ from dataflow.connectors.kafka.topics import check_transaction_timeout, ensure_t
 from dataflow.connectors.kafka.writer import KafkaWriter
 from dataflow.domain.flow import Delivery, Lane
 from dataflow.errors import InvalidSpec, NotFound, Problem
-from dataflow.seams import Context
+from dataflow.seams import Audit, Context
 
 
 class KafkaSink:
@@ -62,6 +63,10 @@ class KafkaSink:
     async def complete(self, lanes: Sequence[Lane]) -> Mapping[str, Any]:
         """Nothing is left to do: every epoch was published by its own commit."""
         return {"topic": self._config.topic}
+
+    async def audit(self, lanes: Sequence[Lane]) -> Audit:
+        """See the seam, and `audit` for what is counted and what is not."""
+        return await KafkaAudit(self._cluster, self._config, lanes).look()
 
 
 SINK = Component(Kind.SINK, "kafka", KafkaSinkConfig, KafkaSink, "Messages to a Kafka topic, a transaction an epoch.")

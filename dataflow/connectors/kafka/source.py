@@ -90,6 +90,9 @@ class KafkaSource:
             async for batch in found:
                 yield await asyncio.to_thread(self._chunk, batch, decoder, wanted)
 
+    def precedes(self, split: str, one: Position, other: Position) -> bool:
+        return offset_of(one) < offset_of(other)
+
     async def settle(self, split: str, upto: Position) -> None:
         """Tells the consumer group, where one is named. Nothing is ever read back from it."""
         if self._config.group is None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import logging
+import signal
 import sys
 
 import tests.chaos.campaign as campaigns
@@ -25,6 +26,7 @@ def main() -> int:
     parser.add_argument("--broker-restarts", type=int, default=3, help="kill -9, and up with the same data")
     parser.add_argument("--temporal-restarts", type=int, default=3, help="kill -9, and up with the same data")
     parser.add_argument("--keep", action="store_true", help="keep the folder also where all is well")
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(143))  # workers and servers go with us
     logging.getLogger("aiokafka").setLevel(logging.CRITICAL)  # brokers go and come: that is what this is about
     logging.getLogger("asyncio").setLevel(logging.CRITICAL)
     return campaign(Terms(**vars(parser.parse_args())), lambda text: print(text, flush=True))

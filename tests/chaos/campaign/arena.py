@@ -34,6 +34,7 @@ class Arena:
         self.home = folder / "home"
         self.workers: list[subprocess.Popen[bytes]] = []
         self.started = 0
+        self.restarted = 0
         self._fleet = Fleet(folder / "servers", until_unused=True)
 
     def __enter__(self) -> Self:
@@ -92,10 +93,14 @@ class Arena:
         return worker
 
     def alive(self) -> list[subprocess.Popen[bytes]]:
-        """Workers that run. One that ended by itself is an error."""
-        for worker in self.workers:
-            if worker.poll() is not None:
-                raise Stuck(f"a worker has ended by itself with code {worker.returncode}: see worker-*.log")
+        """Workers that run. One that ended by itself (it began while Temporal was away) is started again, as whatever
+        watches over workers does; one that keeps ending is an error."""
+        for worker in [worker for worker in self.workers if worker.poll() is not None]:
+            self.workers.remove(worker)
+            self.restarted += 1
+            if self.restarted > 50:
+                raise Stuck(f"workers keep ending, with code {worker.returncode}: see worker-*.log")
+            self.start_worker()
         return list(self.workers)
 
     def signal(self, worker: subprocess.Popen[bytes], number: signal.Signals) -> None:
