@@ -93,11 +93,11 @@ class PlanActivities:
                 async with reporting(ErrorType.TRANSFORM):
                     schema = build_chain(spec, index, context).bind(found.schema)
                 async with reporting(ErrorType.SINK), build_sink(spec, index, context) as sink:
-                    lanes = lanes_of(order.pipeline, plan, name)
-                    if sink.max_lanes is not None and len(lanes) > sink.max_lanes:  # not everybody validates first
-                        told = f"the sink {name!r} takes {sink.max_lanes} lanes at most, not {len(lanes)}"
+                    its = lanes_of(order.pipeline, plan, name)
+                    if sink.max_lanes is not None and len(its) > sink.max_lanes:  # not everybody validates first
+                        told = f"the sink {name!r} takes {sink.max_lanes} lanes at most, not {len(its)}"
                         raise Rejected(told, code="PARALLELISM", hint="lower parallelism")
-                    await sink.prepare(schema, lanes)
+                    await sink.prepare(schema, its)
         return plan
 
     @activity.defn(name=COMPLETE.name)
