@@ -11,6 +11,7 @@ from typing import Any, Protocol, cast
 import orjson
 import polars as pl
 
+from dataflow.connectors.kafka.records import Buffer, Values
 from dataflow.errors import Rejected
 from dataflow.expressions import type_name
 
@@ -53,14 +54,14 @@ class BytesDecoder:
     schema = pl.Schema({VALUE: pl.Binary()})
 
     def decode(self, values: Sequence[bytes | None]) -> Decoded:
-        return Decoded(pl.DataFrame({VALUE: pl.Series(VALUE, values, dtype=pl.Binary)}))
+        return Decoded(pl.DataFrame({VALUE: _column(values)}))
 
 
 class StringDecoder:
     schema = pl.Schema({VALUE: pl.String()})
 
     def decode(self, values: Sequence[bytes | None]) -> Decoded:
-        text, bad = utf8(pl.Series(VALUE, values, dtype=pl.Binary))
+        text, bad = utf8(_column(values))
         if not bad:
             return Decoded(text.to_frame())
         unreadable = set(bad)
@@ -82,9 +83,13 @@ class JsonDecoder:
         self._cast = {name: schema[name] for name, dtype in self._wire.items() if dtype != schema[name]}
 
     def decode(self, values: Sequence[bytes | None]) -> Decoded:
-        lines = [b"{}" if value is None else value for value in values] if None in values else values
-        rows, _ = self._parse(cast(Sequence[bytes], lines))
-        return Decoded(rows) if rows is not None else self._one_by_one(cast(Sequence[bytes], lines))
+        if isinstance(values, Values) and (text := values.lines()) is not None:
+            rows, _ = self._read(text, len(values))
+            if rows is not None:
+                return Decoded(rows)
+        lines = [b"{}" if value is None else value for value in values]
+        rows, _ = self._parse(lines)
+        return Decoded(rows) if rows is not None else self._one_by_one(lines)
 
     def _parse(self, lines: Sequence[bytes]) -> tuple[pl.DataFrame | None, str]:
         """The rows of messages that all hold one object of the schema; otherwise None, and what Polars said."""
@@ -93,13 +98,19 @@ class JsonDecoder:
         text = b"\n".join(lines)
         if text.count(b"\n") != len(lines) - 1:
             return None, ""  # a line break inside a message would make two of it
+        return self._read(text, len(lines))
+
+    def _read(self, text: bytes | Buffer, count: int) -> tuple[pl.DataFrame | None, str]:
+        """The same of so many lines."""
+        if not count:
+            return self.schema.to_frame(), ""
         try:
-            rows = pl.read_ndjson(io.BytesIO(text), schema=self._wire)
+            rows = pl.read_ndjson(io.BytesIO(text if isinstance(text, bytes) else text.data), schema=self._wire)
             if self._cast:
                 rows = rows.with_columns(pl.col(name).cast(dtype) for name, dtype in self._cast.items())
         except pl.exceptions.PolarsError as error:
             return None, str(error).partition("\n")[0]
-        return (rows, "") if rows.height == len(lines) else (None, "")
+        return (rows, "") if rows.height == count else (None, "")
 
     def _one_by_one(self, lines: Sequence[bytes]) -> Decoded:
         objects: list[tuple[int, bytes]] = []
@@ -148,6 +159,11 @@ def utf8(column: pl.Series) -> tuple[pl.Series, list[int]]:
         for index in bad:
             values[index] = None
         return pl.Series(column.name, values, dtype=pl.Binary).cast(pl.String), bad
+
+
+def _column(values: Sequence[bytes | None]) -> pl.Series:
+    column = values.series() if isinstance(values, Values) else pl.Series(values, dtype=pl.Binary)
+    return column.alias(VALUE)
 
 
 def _is_text(value: bytes) -> bool:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any, cast
 
+import numpy as np
 import polars as pl
+import pyarrow as pa
+import pyarrow.compute as pc
 
+from dataflow.connectors.kafka.pack import BINARY, Messages
 from dataflow.connectors.kafka.partitioner import partitions
 from dataflow.connectors.kafka.sink_config import KafkaSinkConfig
 from dataflow.errors import BadRecord, InvalidSpec, Problem
@@ -16,16 +18,7 @@ from dataflow.expressions import Compiled, Program
 from dataflow.expressions import compile as compile_expression
 
 _KEY, _VALUE, _HEADER = "\0key", "\0value", "\0header"
-
-
-@dataclass(frozen=True, slots=True)
-class Messages:
-    """Messages for one partition, in order. `keys` is None where none has one."""
-
-    partition: int
-    values: Sequence[bytes | None]
-    keys: Sequence[bytes | None] | None = None
-    headers: Sequence[list[tuple[str, bytes]]] | None = None
+_BREAK = ord("\n")
 
 
 class Encoder:
@@ -66,32 +59,38 @@ class Encoder:
         return self._parts(made, places)
 
     def _parts(self, made: pl.DataFrame, places: pl.Series) -> list[Messages]:
-        values = made.get_column(_VALUE).to_list() if self._text else ndjson(made.select(self._json)).splitlines()
-        keys = made.get_column(_KEY).to_list() if _KEY in self._made else None
-        headers = self._headers(made)
+        values = _binary(made.get_column(_VALUE)) if self._text else lines(made.select(self._json))
+        keys = _binary(made.get_column(_KEY)) if _KEY in self._made else None
+        headers = [(name, _binary(made.get_column(f"{_HEADER}{number}"))) for number, name in enumerate(self._names)]
+        if not self._text and headers:
+            values = pc.binary_slice(values, 0, -1)
         runs = places.rle().struct.unnest()
         found, begin = [], 0
         for length, partition in runs.iter_rows():
             part = slice(begin, begin + length)
-            found.append(Messages(partition, values[part], keys and keys[part], headers and headers[part]))
+            some = [(name, column[part]) for name, column in headers]
+            found.append(
+                Messages(
+                    partition, values[part], None if keys is None else keys[part], some, not self._text and not some
+                )
+            )
             begin += length
         return found
 
-    def _headers(self, made: pl.DataFrame) -> list[list[tuple[str, bytes]]] | None:
-        if not self._names:
-            return None
-        columns = [made.get_column(f"{_HEADER}{number}").to_list() for number in range(len(self._names))]
-        return [
-            [(name, value) for name, value in zip(self._names, values, strict=True) if value is not None]
-            for values in zip(*columns, strict=True)
-        ]
 
-
-def ndjson(rows: pl.DataFrame) -> bytes:
-    """One JSON object a line. JSON escapes line breaks, so each one ends a row. NaN and infinities are null."""
+def lines(rows: pl.DataFrame) -> pa.LargeBinaryArray:
+    """Each row as one JSON object, and a zero behind it. NaN and infinities are null."""
     out = io.BytesIO()
     rows.write_ndjson(out)
-    return out.getvalue()
+    text = np.frombuffer(out.getbuffer(), np.uint8)
+    breaks = np.flatnonzero(text == _BREAK)  # each ends a row: JSON escapes those inside of it
+    text[breaks] = 0
+    bounds = np.concatenate((np.zeros(1, np.int64), breaks + 1))
+    return pa.LargeBinaryArray.from_buffers(BINARY, len(breaks), [None, pa.py_buffer(bounds), pa.py_buffer(text)])
+
+
+def _binary(column: pl.Series) -> pa.LargeBinaryArray:
+    return column.alias("").to_arrow().cast(BINARY)  # no zero in a name can leave Polars
 
 
 def plain(value: pl.Expr, dtype: pl.DataType) -> pl.Expr:

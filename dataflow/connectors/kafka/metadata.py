@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from enum import StrEnum
 from itertools import accumulate, chain
-from typing import Any, cast
+from typing import cast
 
 import polars as pl
 import pyarrow as pa
 
 from dataflow.connectors.kafka.decode import Refusal, utf8
+from dataflow.connectors.kafka.records import Records
 
 
 class MetadataField(StrEnum):
@@ -43,7 +44,7 @@ class Metadata:
         }
         self.schema = pl.Schema({name: kinds[field] for field, name in self._names.items()})
 
-    def columns(self, topic: str, partition: int, messages: Sequence[Any]) -> tuple[list[pl.Series], list[Refusal]]:
+    def columns(self, topic: str, partition: int, messages: Records) -> tuple[list[pl.Series], list[Refusal]]:
         """One column for each field, of messages of one partition; and which cannot be text as they should."""
         made: list[pl.Series] = []
         refused: dict[int, Refusal] = {}
@@ -60,19 +61,18 @@ class Metadata:
                 refused.setdefault(index, Refusal(index, code, f"the message's {field} cannot be read as text (UTF-8)"))
         return made, list(refused.values())
 
-    def _column(self, field: MetadataField, messages: Sequence[Any]) -> tuple[pl.Series, list[int]]:
+    def _column(self, field: MetadataField, messages: Records) -> tuple[pl.Series, list[int]]:
         match field:
             case MetadataField.KEY:
-                keys = pl.Series([message.key for message in messages], dtype=pl.Binary)
-                return utf8(keys) if self._text else (keys, [])
+                return utf8(messages.keys) if self._text else (messages.keys, [])
             case MetadataField.OFFSET:
-                return pl.Series([message.offset for message in messages], dtype=pl.Int64), []
+                return pl.Series(messages.offsets), []
             case MetadataField.TIMESTAMP:
-                times = pl.Series([message.timestamp for message in messages], dtype=pl.Int64)
+                times = pl.Series(messages.timestamps)
                 known = times.to_frame("t").select(pl.when(pl.col("t") >= 0).then(pl.col("t")))  # -1: none was given
                 return known.to_series().cast(pl.Datetime("ms", "UTC")), []
             case _:
-                return self._headers([message.headers for message in messages])
+                return self._headers(messages.headers())
 
     def _headers(self, headers: Sequence[Sequence[tuple[str, bytes | None]]]) -> tuple[pl.Series, list[int]]:
         flat = list(chain.from_iterable(headers))

@@ -14,11 +14,10 @@ from typing import Any
 
 from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError, ProducerClosed
-from aiokafka.producer.message_accumulator import BatchBuilder
 
 from dataflow.connectors.kafka.cluster import Cluster
-from dataflow.connectors.kafka.encode import Messages
 from dataflow.connectors.kafka.errors import translate, translated
+from dataflow.connectors.kafka.pack import Messages, Packed, packed
 from dataflow.connectors.kafka.sink_config import Compression, KafkaSinkConfig
 from dataflow.errors import DataFlowError, Rejected
 
@@ -57,28 +56,16 @@ class LaneProducer:
         async with translated(f"topic {topic!r}", self._cluster.timeout):
             return len(await self._producer.partitions_for(topic))
 
-    def batches(self, messages: Sequence[Messages], at: int) -> list[tuple[int, BatchBuilder]]:
-        """The messages as record batches with the timestamp `at` (ms), partitions taking turns. Blocking: for a thread.
+    def batches(self, messages: Sequence[Messages], at: int) -> list[tuple[int, Packed]]:
+        """The messages as record batches with the timestamp `at` (ms), partitions taking turns. For a thread."""
+        compression = None if self._config.codec is Compression.NONE else str(self._config.codec)
+        packing = (
+            [(part.partition, batch) for batch in packed(part, self._config.max_batch, at, compression)]
+            for part in messages
+        )
+        return [pair for turn in zip_longest(*packing) for pair in turn if pair is not None]
 
-        The one loop over single records on the way out: the client has no other entrance."""
-        packed = (self._packed(part, at) for part in messages)
-        return [pair for turn in zip_longest(*packed) for pair in turn if pair is not None]
-
-    def _packed(self, messages: Messages, at: int) -> list[tuple[int, BatchBuilder]]:
-        count = len(messages.values)
-        keys = messages.keys or [None] * count
-        headers = messages.headers or [[]] * count
-        batch = self._producer.create_batch()
-        full = []
-        for key, value, carried in zip(keys, messages.values, headers, strict=True):
-            if batch.append(timestamp=at, key=key, value=value, headers=carried) is None:
-                full.append((messages.partition, batch))
-                batch = self._producer.create_batch()
-                batch.append(timestamp=at, key=key, value=value, headers=carried)  # an empty one takes anything
-        batch.close()
-        return [*full, (messages.partition, batch)]
-
-    async def send(self, topic: str, batches: Sequence[tuple[int, BatchBuilder]]) -> None:
+    async def send(self, topic: str, batches: Sequence[tuple[int, Packed]]) -> None:
         """Hand batches over, inside the open transaction. Waits while a partition's previous ones are queued."""
         self._check()
         async with self._guarded(topic):

@@ -6,7 +6,6 @@ import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import Any
 
 from aiokafka import TopicPartition
 from aiokafka.client import AIOKafkaClient
@@ -16,16 +15,17 @@ from dataflow.connectors.kafka.cluster import Cluster
 from dataflow.connectors.kafka.errors import translate, translated
 from dataflow.connectors.kafka.fetch import Fetched, Fetcher
 from dataflow.connectors.kafka.offsets import cut_off, lost
+from dataflow.connectors.kafka.records import Records
 from dataflow.errors import DataFlowError
 
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """Messages with `offset`, `timestamp`, `key`, `value` and `headers`, and the offset after them."""
+    """Messages of one partition, and the offset after them."""
 
     topic: str
     partition: int
-    messages: list[Any]
+    messages: Records
     next: int
 
 
@@ -49,18 +49,18 @@ async def read_partition(
                 found = await _received(cluster, part, at, coming)
                 at = found.next
                 if end is not None and at >= end:
-                    messages = [message for message in found.records if message.offset < end]
+                    messages = found.records.within(0, end)
                     at = end
                 else:
                     messages = found.records
                     coming = asyncio.ensure_future(fetcher.fetch(at))
                 for start in range(0, len(messages), most):
-                    some = messages[start : start + most]
+                    some = messages.slice(start, start + most)
                     whole = start + most >= len(messages)
-                    yield Batch(topic, partition, some, at if whole else some[-1].offset + 1)
+                    yield Batch(topic, partition, some, at if whole else int(some.offsets[-1]) + 1)
                 if end is not None and at >= end:
-                    if not messages:
-                        yield Batch(topic, partition, [], end)
+                    if not len(messages):
+                        yield Batch(topic, partition, messages, end)
                     return
         finally:
             coming.cancel()

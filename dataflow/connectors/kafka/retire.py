@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from dataflow.connectors.kafka.cluster import Cluster
-from dataflow.connectors.kafka.encode import Messages
+from dataflow.connectors.kafka.pack import Messages
 from dataflow.connectors.kafka.partitioner import partition_of_key
 from dataflow.connectors.kafka.producer import LaneProducer
 from dataflow.connectors.kafka.receipts import PARTITIONS, Receipts
@@ -39,7 +39,9 @@ async def _retire(cluster: Cluster, config: KafkaSinkConfig, key: str, receipt: 
         await producer.fence()
         if receipt:
             place = partition_of_key(key.encode(), PARTITIONS)
-            await producer.send(config.receipts_topic, producer.batches([Messages(place, [None], [key.encode()])], 0))
+            await producer.send(
+                config.receipts_topic, producer.batches([Messages.of(place, [None], [key.encode()])], 0)
+            )
             await producer.flush(config.receipts_topic)
             await producer.commit()
     finally:

@@ -8,12 +8,12 @@ from typing import Self
 from uuid import uuid4
 
 import polars as pl
-from aiokafka.producer.message_accumulator import BatchBuilder
 
 from dataflow.connectors.dead_letters import as_jsonl, stamped
 from dataflow.connectors.kafka import receipts
 from dataflow.connectors.kafka.cluster import Cluster
-from dataflow.connectors.kafka.encode import Encoder, Messages
+from dataflow.connectors.kafka.encode import Encoder
+from dataflow.connectors.kafka.pack import Messages, Packed
 from dataflow.connectors.kafka.partitioner import partition_of_key
 from dataflow.connectors.kafka.producer import LaneProducer
 from dataflow.connectors.kafka.receipts import Receipts
@@ -86,7 +86,7 @@ class KafkaWriter:
         letters = stamped(rejected, self._lane, (last.epoch if last else 0) + 1, self._attempt)
         place = partition_of_key(self._lane.name.encode(), self._dead_partitions)
         lines = bytes(as_jsonl(letters)).splitlines()
-        batches = await asyncio.to_thread(self._producer.batches, [Messages(place, lines)], _now())
+        batches = await asyncio.to_thread(self._producer.batches, [Messages.of(place, lines)], _now())
         await self._producer.send(topic, batches)
 
     async def commit(self, receipt: Receipt) -> None:
@@ -97,13 +97,13 @@ class KafkaWriter:
         # Rows and dead letters first: the receipt's partition is shared, and blocked from its record to the commit.
         await self._producer.flush(self._config.topic)
         key, place = receipts.key_of(self._lane), self._receipts.partition(self._lane)
-        proof = self._producer.batches([Messages(place, [receipts.encode(receipt)], [key])], _now())
+        proof = self._producer.batches([Messages.of(place, [receipts.encode(receipt)], [key])], _now())
         await self._producer.send(self._receipts.topic, proof)
         await self._producer.flush(self._receipts.topic)
         await self._producer.commit()  # Invariant 1: rows, dead letters and receipt become visible together
         self._last = receipt
 
-    def _batches(self, rows: pl.DataFrame) -> list[tuple[int, BatchBuilder]]:
+    def _batches(self, rows: pl.DataFrame) -> list[tuple[int, Packed]]:
         messages = self._encoder.encode(rows, self._partitions, self._turn)
         self._turn += rows.height
         return self._producer.batches(messages, _now())

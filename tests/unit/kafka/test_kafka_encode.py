@@ -9,10 +9,12 @@ from typing import Any
 import polars as pl
 import pytest
 from aiokafka.partitioner import murmur2 as reference
+from aiokafka.record.default_records import DefaultRecordBatch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dataflow.connectors.kafka.encode import Encoder
+from dataflow.connectors.kafka.pack import Messages, packed
 from dataflow.connectors.kafka.partitioner import murmur2, partition_of_key, partitions
 from dataflow.connectors.kafka.sink_config import KafkaSinkConfig
 from dataflow.errors import BadRecord, InvalidSpec
@@ -20,6 +22,12 @@ from dataflow.errors import BadRecord, InvalidSpec
 
 def config(**options: Any) -> KafkaSinkConfig:
     return KafkaSinkConfig(brokers="b:9092", topic="t", **options)
+
+
+def messages_of(part: Messages) -> list[tuple[bytes | None, bytes | None, list[tuple[str, bytes]]]]:
+    """As a reader of the topic finds them."""
+    sent = [DefaultRecordBatch(bytes(one._build())) for one in packed(part, 2**20, 0, None)]
+    return [(record.key, record.value, list(record.headers)) for one in sent for record in one]
 
 
 @settings(max_examples=200, deadline=None)
@@ -55,7 +63,7 @@ def test_each_row_once_in_the_order_of_its_key(keys: list[int], count: int) -> N
     seen = []
     for part in encoded:
         assert part.keys is not None
-        for key, value in zip(part.keys, part.values, strict=True):
+        for key, value, _ in messages_of(part):
             assert key is not None
             assert part.partition == partition_of_key(key, count)
             seen.append(json.loads(value or b""))
@@ -80,7 +88,7 @@ def test_types_that_json_lacks() -> None:
         }
     )
     [part] = Encoder(config(), rows.schema).encode(rows, 1, 0)
-    [value] = part.values
+    [(_, value, _)] = messages_of(part)
     found = json.loads(value or b"")
     assert found.pop("at").startswith("2024-01-02T03:04:05.006")
     assert found.pop("deep")["raws"] == ["YQ=="]
@@ -90,18 +98,21 @@ def test_types_that_json_lacks() -> None:
 def test_a_null_struct_stays_null() -> None:
     rows = pl.DataFrame({"s": [None, {"b": b"a"}]}, schema={"s": pl.Struct({"b": pl.Binary})})
     [part] = Encoder(config(), rows.schema).encode(rows, 1, 0)
-    assert [json.loads(value or b"") for value in part.values] == [{"s": None}, {"s": {"b": "YQ=="}}]
+    assert [json.loads(value or b"") for _, value, _ in messages_of(part)] == [{"s": None}, {"s": {"b": "YQ=="}}]
 
 
 def test_strings_keys_and_headers() -> None:
     rows = pl.DataFrame({"k": ["a", None], "v": [1.5, None], "l": [[1], [2]]})
     options = config(format="string", value="v", key="k", headers={"l": "l", "k": "k"})
     [part] = Encoder(options, rows.schema).encode(rows, 1, 0)
-    assert part.values == [b"1.5", None]
-    assert part.keys == [b"a", None]
-    assert part.headers == [[("l", b"[1]"), ("k", b"a")], [("l", b"[2]")]]
+    assert messages_of(part) == [
+        (b"a", b"1.5", [("l", b"[1]"), ("k", b"a")]),
+        (None, None, [("l", b"[2]")]),
+    ]
     [only] = Encoder(config(format="string"), pl.Schema({"v": pl.Float64})).encode(rows.select("v"), 1, 0)
-    assert only.values == [b"1.5", None]
+    assert messages_of(only) == [(None, b"1.5", []), (None, None, [])]
+    [both] = Encoder(config(headers={"k": "k"}), rows.schema).encode(rows, 1, 0)
+    assert messages_of(both)[0] == (None, b'{"k":"a","v":1.5,"l":[1]}', [("k", b"a")])
 
 
 def test_what_does_not_fit_the_rows() -> None:

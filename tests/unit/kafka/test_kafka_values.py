@@ -7,14 +7,17 @@ import asyncio
 import polars as pl
 import pytest
 from aiokafka import errors as kafka
+from aiokafka.record.default_records import DefaultRecordBatchBuilder
 from hypothesis import given
 from hypothesis import strategies as st
 
 from dataflow.connectors.kafka import receipts
+from dataflow.connectors.kafka.batches import HEADER
 from dataflow.connectors.kafka.errors import translate, translated
 from dataflow.connectors.kafka.metadata import DEFAULT_NAMES, Metadata, MetadataField
 from dataflow.connectors.kafka.pin import Pin, PinnedTopic
 from dataflow.connectors.kafka.position import offset_of, position, split_name, split_of
+from dataflow.connectors.kafka.records import Records, parsed
 from dataflow.domain.flow import Counters, Lane, Position, Receipt
 from dataflow.errors import Corrupt, DataFlowError, Fenced, NotFound, Rejected, Retryable, TimedOut
 
@@ -135,15 +138,15 @@ async def test_too_late() -> None:
             await asyncio.Event().wait()
 
 
-class _Message:
-    offset, timestamp = 9, -1
-
-    def __init__(self, key: bytes | None, *headers: tuple[str, bytes | None]) -> None:
-        self.key, self.headers = key, headers
+def records(*messages: tuple[bytes | None, list[tuple[str, bytes | None]]]) -> Records:
+    builder = DefaultRecordBatchBuilder(2, 0, 0, -1, -1, 0, 2**20)
+    for number, (key, headers) in enumerate(messages):
+        builder.append(number, -1, key, b"", headers)
+    return parsed([bytes(builder.build())[HEADER.size :]], [len(messages)], [9], [(-1, None)])
 
 
 def test_metadata_columns() -> None:
-    messages = [_Message(b"\xff"), _Message(None, ("a", b"\xfe"), ("b", b"x")), _Message(b"k", ("a", None))]
+    messages = records((b"\xff", []), (None, [("a", b"\xfe"), ("b", b"x")]), (b"k", [("a", None)]))
     made, refused = Metadata(DEFAULT_NAMES, text=True).columns("t", 3, messages)
     found = {column.name: column.to_list() for column in made}
     assert found["_key"] == [None, None, "k"]
@@ -156,5 +159,5 @@ def test_metadata_columns() -> None:
     assert headers.to_list()[1] == [{"name": "a", "value": b"\xfe"}, {"name": "b", "value": b"x"}]
     assert not none
     for metadata in (Metadata(DEFAULT_NAMES, text=True), raw):
-        columns, _ = metadata.columns("t", 3, [])
+        columns, _ = metadata.columns("t", 3, parsed([], [], [], []))
         assert pl.DataFrame(columns).schema == metadata.schema
