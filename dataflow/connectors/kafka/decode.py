@@ -23,6 +23,8 @@ class Format(StrEnum):
     JSON = "json"
     STRING = "string"
     BYTES = "bytes"
+    AVRO = "avro"
+    PROTOBUF = "protobuf"
 
 
 @dataclass(frozen=True, slots=True)

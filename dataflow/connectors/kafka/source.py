@@ -13,9 +13,9 @@ from aiokafka import TopicPartition
 from dataflow.components import Component, Kind
 from dataflow.connectors.kafka import planning
 from dataflow.connectors.kafka.cluster import Cluster
-from dataflow.connectors.kafka.decode import Decoder, Format, Refusal, make_decoder
+from dataflow.connectors.kafka.codec import Codec
+from dataflow.connectors.kafka.decode import Decoder, Refusal
 from dataflow.connectors.kafka.errors import translated
-from dataflow.connectors.kafka.infer import columns_of
 from dataflow.connectors.kafka.lag import Ends
 from dataflow.connectors.kafka.metadata import Metadata
 from dataflow.connectors.kafka.pin import Pin, PinnedTopic
@@ -42,6 +42,7 @@ class KafkaSource:
         self._metadata = Metadata(config.metadata_names, text=config.metadata_format == "string")
         self._topics: dict[str, Topic | None] = {}
         self._asking = asyncio.Lock()
+        self._codec = Codec(config, self._cluster, context.base)
         self._ends = Ends(self._cluster)
         self._entered = False
         self._chunk_rows = min(CHUNK_ROWS, context.chunk_rows or CHUNK_ROWS)
@@ -63,7 +64,7 @@ class KafkaSource:
         topics = await planning.selected(self._cluster, self._config)
         bounds = await planning.bounds_of(self._cluster, topics)
         found = await planning.pinned(self._cluster, self._config, topics, bounds)
-        return self._discovery(Pin(found, await self._columns(bounds)))
+        return self._discovery(Pin(found, *await self._codec.found(list(topics), bounds)))
 
     async def grown(self, pin: str) -> Discovery | None:
         """See `Growing`. Raises `Rejected` (TOPIC_RECREATED) and `NotFound` for what was planned and is gone."""
@@ -81,7 +82,7 @@ class KafkaSource:
         begin, end = pinned.of(topic).range(number)
         await self._check(topic, pinned.of(topic))
         at = begin if start is None else offset_of(start)
-        decoder = make_decoder(self._config.format, pinned.columns)
+        decoder = self._codec.decoder(pinned)
         wanted = [name for name in self._schema(pinned.columns) if columns is None or name in columns]
         if self._entered:
             self._ends.watch(TopicPartition(topic, number), at)
@@ -111,22 +112,6 @@ class KafkaSource:
                 f"the messages have a column {twice[0]!r} of their own", code="BAD_SCHEMA", hint="rename it in metadata"
             )
         return pl.Schema({**columns, **self._metadata.schema})
-
-    async def _columns(self, bounds: planning.Bounds) -> pl.Schema:
-        """The columns of the value: the format's own, declared, or inferred from the first and last messages."""
-        if self._config.format is not Format.JSON:
-            return make_decoder(self._config.format, pl.Schema()).schema
-        if (declared := self._config.declared) is not None:
-            return make_decoder(Format.JSON, declared).schema
-        seen = await planning.sample(self._cluster, bounds, self._config.sample)
-        found = await asyncio.to_thread(columns_of, seen)
-        if not found:
-            raise Rejected(
-                f"the columns of {self._config.written} cannot be told from {len(seen)} messages",
-                code="EMPTY",
-                hint="declare them with columns: {name: type}",
-            )
-        return found
 
     def _parse(self, pin: str) -> Pin:
         return Pin.parse(pin, self._config.topic if isinstance(self._config.topic, str) else "")

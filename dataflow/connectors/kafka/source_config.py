@@ -16,6 +16,7 @@ from dataflow.connectors.kafka.cluster import ClusterConfig, one_topic
 from dataflow.connectors.kafka.decode import VALUE, Format
 from dataflow.connectors.kafka.metadata import DEFAULT_NAMES, MetadataField
 from dataflow.connectors.kafka.offsets import Start
+from dataflow.connectors.kafka.registry import RegistryConfig
 from dataflow.expressions import type_named
 from dataflow.expressions.types import NAMES
 
@@ -55,11 +56,23 @@ class KafkaSourceConfig(ClusterConfig):
         examples=["orders"],
     )
     format: Format = Field(
-        Format.JSON, description="json: an object a message; string: one text column; bytes: one binary column `value`."
+        Format.JSON,
+        description="json: an object a message; string: one text column; bytes: one binary column `value`; avro, "
+        "protobuf: by a schema, see `registry` and `schema`.",
     )
     columns: Mapping[str, str] | None = Field(
         None, description="Of json, name: type: the declared columns; default: inferred from a sample and then fixed."
     )
+    registry: RegistryConfig | None = Field(
+        None, description="Of avro and protobuf: values begin with the id of their schema, which is found here."
+    )
+    schema_: str | None = Field(
+        None,
+        alias="schema",
+        description="Of avro: the schema, or its file; of protobuf: file of a descriptor set. Values are fitted to it "
+        "(default: to the newest one of the registry); without a registry all are written with it.",
+    )
+    message: str | None = Field(None, description="Of protobuf: full name of the message type; default: the first.")
     start: Literal["earliest", "latest"] | Annotated[datetime, AfterValidator(_utc)] | Offsets | dict[str, Offsets] = (
         Field(
             "earliest",
@@ -112,12 +125,23 @@ class KafkaSourceConfig(ClusterConfig):
             if isinstance(self.topic, tuple) and (unknown := [name for name in self.start if name not in self.topic]):
                 raise ValueError(f"start names {unknown[0]!r}, which is not among the topics")
         if self.columns is not None and self.format is not Format.JSON:
-            raise ValueError(f"columns has no meaning for {self.format}: its one column is `{VALUE}`")
+            raise ValueError(f"columns has no meaning for {self.format}")
+        self._check_schema()
         names = list(self.metadata_names.values())
-        values = list(self.columns or ()) if self.format is Format.JSON else [VALUE]
+        values = [VALUE] if self.format in (Format.STRING, Format.BYTES) else list(self.columns or ())
         if twice := {name for name in names if names.count(name) > 1 or name in values}:
             raise ValueError(f"two columns would be called {sorted(twice)[0]!r}: rename one in metadata")
         return self
+
+    def _check_schema(self) -> None:
+        if self.format not in (Format.AVRO, Format.PROTOBUF):
+            if given := [name for name in ("registry", "schema", "message") if getattr(self, _field(name)) is not None]:
+                raise ValueError(f"{given[0]} has no meaning for {self.format}")
+            return
+        if self.registry is None and self.schema_ is None:
+            raise ValueError(f"{self.format} needs a registry, or a schema")
+        if self.message is not None and self.format is Format.AVRO:
+            raise ValueError("message has no meaning for avro")
 
     @property
     def names(self) -> tuple[str, ...] | None:
@@ -157,6 +181,10 @@ class KafkaSourceConfig(ClusterConfig):
         if self.columns is None:
             return None
         return pl.Schema({name: declared_type(name, kind) for name, kind in self.columns.items()})
+
+
+def _field(key: str) -> str:
+    return "schema_" if key == "schema" else key
 
 
 def declared_type(column: str, text: str) -> pl.DataType:
