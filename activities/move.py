@@ -94,6 +94,8 @@ def beat(mover: Mover) -> dict[str, Any]:
         "counters": asdict(progress.counters),
         "positions": dict(list(progress.positions.items())[:16]),
         "stage": progress.stage,
+        "part": progress.part,
+        "seconds": round(time.monotonic() - progress.since, 1),
         "lag": dict(mover.lag()),
         "at": time.time(),
     }

@@ -38,6 +38,7 @@ def context_of(spec: PipelineSpec, *, generation: int = 1, home: Path) -> Contex
         on_record=spec.errors.on_record,
         parallelism=spec.parallelism,
         chunk_rows=min(spec.source.batch_size or spec.checkpoint.max_rows, spec.checkpoint.max_rows),
+        timeout=spec.timeouts.operation,
         dead_letters=base / References.of_process().resolve(named) if named else None,
     )
 

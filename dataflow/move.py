@@ -42,7 +42,8 @@ class Limits:
 class Progress:
     """What an observer may look at while a segment runs: committed and open work alike. Progress, never a checkpoint.
 
-    `stage` is what the writing side does now; `culprit` is the part (source, transform, sink) that an error came from.
+    `stage` is what the writing side does now, since the moment `since`; `part` what it waits for in that (the source
+    while there is nothing to write). `culprit` is the part (source, transform, sink) that an error came from.
     """
 
     epoch: int = 0
@@ -50,6 +51,18 @@ class Progress:
     positions: Mapping[str, Position] = field(default_factory=dict)
     stage: str = "opening"
     culprit: str = "sink"
+    since: float = field(default_factory=time.monotonic)
+    shaping: bool = False
+
+    def enter(self, stage: str) -> None:
+        if stage != self.stage:
+            self.stage, self.since = stage, time.monotonic()
+
+    @property
+    def part(self) -> str:
+        if self.stage != "waiting":
+            return "sink"
+        return "transform" if self.shaping else "source"
 
 
 @dataclass(slots=True)
@@ -157,9 +170,11 @@ class Mover:
     async def _transform(self, chunks: ByteQueue[tuple[str, Chunk]], out: ByteQueue[tuple[str, Chunk, Passed]]) -> None:
         try:
             async for split, chunk in chunks:
+                self.progress.shaping = True
                 passed = await asyncio.to_thread(
                     self._chain.apply, chunk.rows, chunk.rejected, bytes_read=chunk.bytes_read
                 )
+                self.progress.shaping = False
                 bare = replace(chunk, rows=chunk.rows.clear(), rejected=None)  # let go of the rows that were read
                 await out.put((split, bare, passed), int(passed.rows.estimated_size()))
         except Exception:
@@ -175,10 +190,10 @@ class Mover:
         while True:
             receipt = self._receipt
             epoch = _Epoch(time.monotonic(), receipt.counters, dict(receipt.positions))
-            self.progress.stage = "waiting"
+            self.progress.enter("waiting")
             more = await self._fill(writer, epoch, batches)
             if epoch.moved:
-                self.progress.stage = "committing"
+                self.progress.enter("committing")
                 after = replace(receipt, epoch=receipt.epoch + 1, positions=epoch.positions, counters=epoch.counters)
                 async with _within(epoch.started, limits.batch_timeout):
                     # Invariant 1: rows, dead letters and receipt become visible together.
@@ -208,7 +223,7 @@ class Mover:
                 return False
             if not epoch.moved:
                 epoch.started = time.monotonic()
-            self.progress.stage = "writing"
+            self.progress.enter("writing")
             async with _within(epoch.started, limits.batch_timeout):
                 for part in _parts(passed.rows, limits.write_rows):
                     await writer.write(part)

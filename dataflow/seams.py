@@ -38,6 +38,7 @@ class Context:
     on_record: OnRecord = OnRecord.DEAD_LETTER
     parallelism: int = 1
     chunk_rows: int | None = None  # a source's chunks hold about this many rows at most, so that epochs can be as small
+    timeout: float = 30.0  # seconds for one call to an external system, where the component's options say nothing else
     dead_letters: Path | None = None  # folder for dead letters, where the definition names one
 
 

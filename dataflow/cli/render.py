@@ -36,6 +36,8 @@ def progress_json(progress: Progress) -> dict[str, Any]:
         **{f"records_{name}": getattr(progress.counters, name) for name in _COUNTERS},
         "epochs": progress.epochs,
         "lag": dict(progress.lag),
+        "lanes": {name: asdict(doing) for name, doing in progress.lanes.items()},
+        "blocked": list(progress.blocked),
         "fraction": progress.fraction,
         "metrics": {**asdict(state.metrics), "last_processed_at": moment(state.metrics.last_processed_at)},
         "waiting": state.queue_reason or None,
@@ -56,6 +58,8 @@ def progress_lines(progress: Progress) -> list[str]:
     lines.insert(1, f"  records:    {figures}")
     done = f" ({progress.fraction:.0%} of the input)" if progress.fraction is not None else ""
     lines.insert(2, f"  epochs:     {progress.epochs:,}{done}")
+    for name, doing in reversed(list(progress.blocked.items())):
+        lines.insert(3, f"  blocked:    lane {name} by the {doing.part}: {doing.stage} for {doing.seconds:.0f} s")
     if progress.lag:
         far = ", ".join(f"{split} {behind:,}" for split, behind in _largest(progress.lag) if behind)
         lines.insert(3, f"  lag:        {sum(progress.lag.values()):,} rows to read{f' ({far})' if far else ''}")
@@ -87,7 +91,7 @@ def state_lines(state: PipelineState) -> list[str]:
         lines.append(f"  reason:     {state.stop_reason}")
     if state.error:
         place = f"{state.error.where}: " if state.error.where else ""
-        lines.append(f"  error:      {state.error.code}: {place}{state.error.message}")
+        lines.append(f"  error:      {state.error.error_type}: {state.error.code}: {place}{state.error.message}")
     if state.retry_count:
         lines.append(f"  retries:    {state.retry_count}")
     lines.append(f"  generation: {state.generation}, {state.version} events")

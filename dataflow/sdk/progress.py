@@ -9,19 +9,47 @@ from typing import Any
 from dataflow.domain.flow import Counters
 from dataflow.domain.state import PipelineState
 
+LONG = 5.0
+"""Seconds in one stage after which a lane counts as blocked."""
+
+
+@dataclass(frozen=True, slots=True)
+class Doing:
+    """What a lane that runs now does: its stage, for how many seconds, and which part (source, transform, sink) it
+    waits for in that."""
+
+    stage: str
+    part: str
+    seconds: float
+
 
 @dataclass(frozen=True, slots=True)
 class Progress:
     """`counters` and `epochs` are sums over all lanes of the generation, work that is not yet committed included;
     `stages` is what each running segment does (waiting, writing, committing), by lane where it is known. `lag`: how
     many rows of each split are still to be read, where the source tells; of several sinks, for the one that is
-    farthest behind."""
+    farthest behind. `lanes`: what each lane does that runs now."""
 
     state: PipelineState
     counters: Counters
     epochs: int
     stages: tuple[str, ...] = ()
     lag: Mapping[str, int] = field(default_factory=dict)
+    lanes: Mapping[str, Doing] = field(default_factory=dict)
+
+    @property
+    def blocked(self) -> Mapping[str, Doing]:
+        """The lanes that have done one thing for long. Waiting for a source that has nothing to give is not one."""
+        return {
+            name: doing
+            for name, doing in self.lanes.items()
+            if doing.seconds >= LONG and (doing.part != "source" or self._behind(name))
+        }
+
+    def _behind(self, lane: str) -> bool:
+        plan = self.state.plan
+        splits = {split for one in plan.lanes if one.name == lane for split in one.splits} if plan else set()
+        return any(self.lag.get(split) for split in splits)
 
     @property
     def total_bytes(self) -> int | None:
@@ -52,10 +80,13 @@ def combine(state: PipelineState, beats: Mapping[str, Mapping[str, Any]]) -> Pro
     """`beats`: the newest heartbeat of each lane that runs now, by lane name."""
     counters, epochs, stages = Counters(), 0, []
     lag: dict[str, int] = {}
-    lanes = state.checkpoint.lanes
-    for name in {*lanes, *beats}:
-        known = lanes.get(name)
+    doing = {}
+    recorded = state.checkpoint.lanes
+    for name in {*recorded, *beats}:
+        known = recorded.get(name)
         beat = beats.get(name)
+        if beat:  # also one that has not got as far yet as was recorded: it is opening its connections
+            doing[name] = Doing(str(beat["stage"]), str(beat.get("part", "")), float(beat.get("seconds", 0.0)))
         if beat and (known is None or int(beat["epoch"]) >= known.epoch):
             counters += Counters(**beat["counters"])
             epochs += int(beat["epoch"])
@@ -65,4 +96,4 @@ def combine(state: PipelineState, beats: Mapping[str, Mapping[str, Any]]) -> Pro
         elif known:
             counters += known.counters
             epochs += known.epoch
-    return Progress(state, counters, epochs, tuple(stages), dict(sorted(lag.items())))
+    return Progress(state, counters, epochs, tuple(stages), dict(sorted(lag.items())), dict(sorted(doing.items())))

@@ -91,7 +91,9 @@ class ClusterConfig(Config):
         description="Where to ask first: host:port, several separated by commas or as a list."
     )
     security: Security | None = Field(None, description="TLS and SASL; without, plain text and no password.")
-    timeout: Seconds = Field(30.0, gt=0, le=600, description="How long the brokers may take to answer anything.")
+    timeout: Seconds | None = Field(
+        None, gt=0, le=600, description="How long the brokers may take to answer anything; default: timeouts.operation."
+    )
 
     @field_validator("brokers")
     @classmethod
@@ -108,9 +110,9 @@ class ClusterConfig(Config):
 class Cluster:
     """Makes clients of one cluster; holds no connection of its own."""
 
-    def __init__(self, config: ClusterConfig, base: Path) -> None:
+    def __init__(self, config: ClusterConfig, base: Path, timeout: float = 30.0) -> None:
         self.brokers = ",".join(config.brokers)
-        self.timeout = config.timeout
+        self.timeout = config.timeout or timeout
         self._security = config.security
         self._base = base
 

@@ -26,7 +26,7 @@ class Codec:
     def __init__(self, config: KafkaSourceConfig, cluster: Cluster, base: Path) -> None:
         self._config, self._cluster, self._base = config, cluster, base
         registry = config.registry
-        self._registry = Registry(registry, base, config.timeout) if registry is not None else None
+        self._registry = Registry(registry, base, cluster.timeout) if registry is not None else None
 
     async def found(self, topics: Sequence[str], bounds: planning.Bounds) -> tuple[pl.Schema, str]:
         """Columns, and what `decoder` needs beside them. Raises `Rejected` (BAD_SCHEMA, EMPTY), and what a registry

@@ -159,10 +159,18 @@ async def _discard(client: AIOKafkaProducer) -> None:
             for batch in queued:
                 _retrieve(batch.future)
                 _retrieve(batch._drain_waiter)
-        with suppress(KafkaError):
-            await sender.close()
+        await _ended(sender.sender_task)
     _retrieve(client._txn_manager.wait_for_transaction_end())
     await client.stop()
+
+
+async def _ended(sending: asyncio.Task[None]) -> None:
+    """Cancelled, it waits for the request under way, which is tried again for ever while no broker answers: cancelled
+    once more, it gives that up too."""
+    while not sending.done():
+        sending.cancel()
+        await asyncio.wait({sending}, timeout=_FAREWELL)
+    _retrieve(sending)
 
 
 def _retrieve(future: asyncio.Future[Any] | None) -> None:

@@ -34,7 +34,7 @@ class KafkaSink:
             told = "errors.dead_letters is a folder: dead letters of a kafka sink go to a topic, with its transaction"
             raise InvalidSpec([Problem("dead_letter_topic", told, hint="set it, or leave errors.dead_letters out")])
         self._config = config
-        self._cluster = Cluster(config, context.base)
+        self._cluster = Cluster(config, context.base, context.timeout)
 
     async def __aenter__(self) -> Self:
         return self

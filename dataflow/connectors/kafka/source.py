@@ -38,7 +38,7 @@ class KafkaSource:
     def __init__(self, config: KafkaSourceConfig, context: Context) -> None:
         self.bounded = config.until == "end"
         self._config = config
-        self._cluster = Cluster(config, context.base)
+        self._cluster = Cluster(config, context.base, context.timeout)
         self._metadata = Metadata(config.metadata_names, text=config.metadata_format == "string")
         self._topics: dict[str, Topic | None] = {}
         self._asking = asyncio.Lock()
