@@ -35,7 +35,7 @@ class Limits:
     max_epochs: int = 5_000
     batch_timeout: float = 300.0
     write_rows: int | None = None
-    buffer_bytes: int = 96 * 2**20
+    buffer_bytes: int = 32 * 2**20
 
 
 @dataclass(slots=True)

@@ -1,7 +1,8 @@
 """CSV: the fast way is Polars under the pinned types; a piece it may misread takes the exact way.
 
 What Polars 2.1 alone would do: pad short records, read blank lines as records of NULL, take `"a"b"c"` for a field,
-drop a lone CR in front of a delimiter, read 03/04/2024 as a date. Each is looked for before its result is believed.
+drop a lone CR in front of a delimiter, read 03/04/2024 as a date, and not look at fields behind the last one that is
+wanted. Each is looked for before its result is believed.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import polars as pl
 
 from dataflow.connectors.file import marks
 from dataflow.connectors.file.csv_records import Dialect, Record, records, regular
+from dataflow.connectors.file.csv_shape import shape
 from dataflow.connectors.file.pieces import Exact, RecordParser
 from dataflow.connectors.file.rejects import Refusal
 from dataflow.errors import Corrupt
@@ -56,7 +58,9 @@ def _seconds(clock: pl.Expr) -> pl.Expr:
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """The fields of one file in its own order, with their types, and the columns to hand out in theirs."""
+    """The fields of one file in its own order, with their types, and the columns to hand out in theirs.
+
+    A field whose text may be no value of its type has to be among those handed out: else nobody looks at it."""
 
     fields: pl.Schema
     wanted: tuple[str, ...]
@@ -82,6 +86,7 @@ class CsvParser(RecordParser):
         self._temporal = [name for name in layout.wanted if is_temporal(layout.fields[name])]
         self._last = list(layout.fields)[-1]
         self._shape = regular(dialect, max(1, self._wide))
+        self._ragged = pad or self._wide == 1  # short records are read, or a blank line is one
         self._closers = dialect.quote + dialect.delimiter + dialect.end + b"\r"
 
     def cut(self, data: bytes, start: int, stop: int, carried: bytes = b"") -> int:
@@ -108,29 +113,52 @@ class CsvParser(RecordParser):
         if not data.endswith(self.line_end):
             data += self.line_end
         column = marks.view(data)
-        lines = marks.count(column, self.line_end[0])
-        if not self._plain(data, column):
+        if self.line_end == b"\n" and b"\r" in data and not marks.only(marks.followers(column, 13), b"\n"):
+            return None  # a lone CR
+        if not marks.is_utf8(data) or not marks.lines_within(data, self.line_end, self.max_record):
             return None
-        rows = self._typed(data)
-        if rows is None or not self._regular(data, column, rows, lines):
+        found = self._fast_ragged(data, column) if self._ragged else self._fast_even(data, column)
+        if found is None:
             return None
+        rows, lines = found
         done = self._finished(rows)
         return None if done is None else (done, lines)
 
-    def _plain(self, data: bytes, column: pl.Series) -> bool:
-        """Whether nothing in the bytes themselves asks for the exact way: a lone CR, text after a closing quote, an
-        unclosed quote, bytes that are not UTF-8."""
-        if self.line_end == b"\n" and b"\r" in data and not marks.only(marks.followers(column, 13), b"\n"):
-            return False
-        if self._dialect.quote and self._dialect.quote in data:
-            # Outside quotes and inside take turns: every second quote closes a field or is the first of a doubled one.
-            after = marks.followers(column, self._dialect.quote[0])
-            if len(after) % 2 or not marks.only(after.gather_every(2, 1), self._closers):
-                return False
-        return marks.is_utf8(data)
+    def _fast_even(self, data: bytes, column: pl.Series) -> tuple[pl.DataFrame, int] | None:
+        """Where every record has all its fields: the columns wanted, and no others."""
+        found = shape(column, self._dialect, self._wide)
+        if found is None:
+            return None
+        if found.records != found.lines and len(data) > self.max_record and found.longest() > self.max_record:
+            return None
+        rows = self._typed(data, wanted=True)
+        return (rows, found.lines) if rows is not None and rows.height == found.records else None
 
-    def _typed(self, data: bytes, *, lenient: bool = False, schema: pl.Schema | None = None) -> pl.DataFrame | None:
-        """What Polars makes of whole records; None where it refuses any of them."""
+    def _fast_ragged(self, data: bytes, column: pl.Series) -> tuple[pl.DataFrame, int] | None:
+        """All columns: what Polars makes of records that may be short."""
+        if not self._closed(data, column):
+            return None
+        lines = marks.count(column, self.line_end[0])
+        rows = self._typed(data)
+        if rows is None or (rows.height != lines and not self._short_enough(data, rows)):
+            return None
+        short = self._wide > 1 and rows.get_column(self._last).null_count() > 0
+        if short and (rows.height != lines or self._blank_lines(data, column)):
+            return None
+        return rows, lines
+
+    def _closed(self, data: bytes, column: pl.Series) -> bool:
+        """Whether no text follows a closing quote, and no quote is left unclosed."""
+        if not self._dialect.quote or self._dialect.quote not in data:
+            return True
+        # Outside quotes and inside take turns: every second quote closes a field or is the first of a doubled one.
+        after = marks.followers(column, self._dialect.quote[0])
+        return len(after) % 2 == 0 and marks.only(after.gather_every(2, 1), self._closers)
+
+    def _typed(
+        self, data: bytes, *, lenient: bool = False, schema: pl.Schema | None = None, wanted: bool = False
+    ) -> pl.DataFrame | None:
+        """What Polars makes of whole records, of the columns `wanted` or of all; None where it refuses any of them."""
         schema = schema or self._parse_as
         scan = pl.scan_csv(
             data,
@@ -146,32 +174,13 @@ class CsvParser(RecordParser):
             glob=False,
         )
         try:
-            return scan.collect()
+            return (scan.select(self._layout.wanted) if wanted else scan).collect()
         except (pl.exceptions.ComputeError, pl.exceptions.SchemaError):
             return None
-
-    def _regular(self, data: bytes, column: pl.Series, rows: pl.DataFrame, lines: int) -> bool:
-        """Whether each record has all its fields (Polars refuses longer ones) and none is too long."""
-        if rows.height != lines and not self._short_enough(data, rows):
-            return False
-        if not marks.lines_within(data, self.line_end, self.max_record):
-            return False
-        if self._wide == 1 or not rows.get_column(self._last).null_count():
-            return True
-        if self._pad and rows.height == lines:
-            return not self._blank_lines(data, column)
-        inside = self._commas_inside(data, rows)
-        return marks.count(column, self._dialect.delimiter[0]) - inside == rows.height * (self._wide - 1)
 
     def _blank_lines(self, data: bytes, column: pl.Series) -> bool:
         after = marks.followers(column, self.line_end[0])
         return data[:1] in (self.line_end, b"\r") or bool(((after == self.line_end[0]) | (after == 13)).any())
-
-    def _commas_inside(self, data: bytes, rows: pl.DataFrame) -> int:
-        if not self._dialect.quote or self._dialect.quote not in data:
-            return 0
-        texts = rows.select(pl.col(pl.String).str.count_matches(self._dialect.delimiter.decode(), literal=True).sum())
-        return sum(value or 0 for value in texts.row(0)) if texts.width else 0
 
     def _short_enough(self, data: bytes, rows: pl.DataFrame) -> bool:
         """Whether records of several lines are surely within `max_record`. Only text makes them long."""

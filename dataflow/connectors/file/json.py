@@ -40,6 +40,9 @@ class Elements:
         out, self._ready = self._ready[:size], self._ready[size:]
         return out
 
+    def whole_lines(self, back: int, size: int, end: bytes) -> bytes:
+        return b""  # forward only
+
     def skip(self, size: int) -> None:
         skip(self.read, size)
 

@@ -152,6 +152,7 @@ class RecordFile:
         self._block = block  # bytes of one read
         self._at_end = False
         self._read_upto = 0
+        self._by_lines = True  # a record is a line, as far as is known
 
     def resize(self, piece: int, block: int) -> None:
         self._piece, self._block = piece, block
@@ -167,7 +168,7 @@ class RecordFile:
             raise changed(self._at)
 
     def __iter__(self) -> Iterator[Piece]:
-        with ThreadPoolExecutor(1, "file-read") as ahead, ThreadPoolExecutor(2, "file-parse") as parsing:
+        with ThreadPoolExecutor(1, "file-read") as ahead, ThreadPoolExecutor(1, "file-parse") as parsing:
             yield from self._pieces(ahead, parsing)
 
     def _read(self) -> bytes:
@@ -184,6 +185,14 @@ class RecordFile:
     def _prepare(self, data: bytes, start: int, want: int) -> _Part | None:
         """The next part to parse, of what is left of `data` from `start` and what the file still has; None at the end.
         At least `want` bytes, where there are so many."""
+        if self._by_lines and not want and len(data) - start < self._piece // 2:
+            try:
+                text = self._stream.whole_lines(len(data) - start, self._piece, self._parser.line_end)
+            except OSError as error:
+                raise unreadable(self._at.file, error) from error
+            if text:
+                self._read_upto = self._stream.consumed()
+                return _Part(text, text, len(text), False, self._read_upto)
         while True:
             rest = len(data) - start
             stop = min(len(data), start + max(self._piece, want))
@@ -231,6 +240,7 @@ class RecordFile:
                 raise Corrupt("the reader does not get past a record", where=f"{self._at.file}:{self._at.line}")
             following = coming.result()
             if left:
+                self._by_lines = False
                 text = part.text[parsed.consumed :]
                 want = 0 if parsed.consumed else max(2 * len(text), self._block)
                 more = following.text + following.data[following.end :] if following else b""

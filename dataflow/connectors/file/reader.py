@@ -51,6 +51,9 @@ class Reader:
         kept = None if columns is None else set(columns)
         wanted = tuple(name for name in pin.schema if kept is None or name in kept)
         self._wanted = wanted or tuple(pin.schema)  # a frame without columns would forget its height
+        # Whether a record is refused does not depend on what is wanted of it. In CSV any text is a text.
+        plain = pl.String if pin.format is FileFormat.CSV else None
+        self._read = [name for name, dtype in pin.schema.items() if name in self._wanted or dtype != plain]
         self._schema = pl.Schema({name: pin.schema[name] for name in self._wanted})
         self._chunk_rows = chunk_rows
         self._row_bytes = float(pin.row_bytes)
@@ -81,7 +84,7 @@ class Reader:
         if self._pin.format is FileFormat.PARQUET:
             yield from self._parquet(file, at)
             return
-        opened = Opener(self._config, self._pin.format, self._pin.schema, list(self._pin.schema)).open(file, at)
+        opened = Opener(self._config, self._pin.format, self._pin.schema, self._read).open(file, at)
         if opened is None:
             return
         with closing(opened.stream) as stream:
@@ -115,7 +118,6 @@ class Reader:
 
     def _take(self, piece: Piece) -> None:
         got = self._got
-        # All pinned columns are read, so that a record is refused or not whatever is wanted of it.
         got.frames += [frame.select(self._wanted) for frame in piece.frames if frame.height]
         bad = rejects.frame(piece.refused, piece.place.file, elements=self._pin.format is FileFormat.JSON)
         if bad is not None:

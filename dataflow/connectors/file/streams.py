@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import codecs
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Protocol
@@ -16,6 +17,7 @@ from dataflow.errors import DataFlowError, Rejected
 BOM = b"\xef\xbb\xbf"
 _RECODE = "dataflow-undecodable"
 _BLOCK = 1 << 20
+_PROBE = 64 * 1024  # bytes that are looked through for a line end
 
 
 class Stream(Protocol):
@@ -23,6 +25,11 @@ class Stream(Protocol):
 
     def read(self, size: int) -> bytes:
         """At most `size` bytes, none only at the end."""
+
+    def whole_lines(self, back: int, size: int, end: bytes) -> bytes:
+        """Go back by `back` bytes, then read about `size` that end with a line end: nothing is left over to be copied
+        in front of what is read next. None are read, and no step is taken, where the stream cannot go back, no line
+        end is near, or the end of the file is."""
 
     def skip(self, size: int) -> None:
         """Pass over bytes, or to the end where there are fewer."""
@@ -51,6 +58,17 @@ class _Plain:
 
     def read(self, size: int) -> bytes:
         return self._file.read(size) or b""
+
+    def whole_lines(self, back: int, size: int, end: bytes) -> bytes:
+        if size < 2 * _PROBE:
+            return b""
+        begin = self._file.tell() - back
+        probe = os.pread(self._file.fileno(), _PROBE, begin + size - _PROBE)
+        found = probe.rfind(end)
+        if len(probe) < _PROBE or found < 0:
+            return b""
+        self._file.seek(begin)
+        return self._file.read(size - _PROBE + found + 1) or b""
 
     def skip(self, size: int) -> None:
         self._file.seek(size, 1)
@@ -82,6 +100,9 @@ class _Compressed:
             ) from error
         return data
 
+    def whole_lines(self, back: int, size: int, end: bytes) -> bytes:
+        return b""  # forward only
+
     def skip(self, size: int) -> None:
         skip(self.read, size)
 
@@ -109,6 +130,9 @@ class _Recoded:
             self._ready = self._decoder.decode(data, final=self._ended).encode("utf-8", "surrogateescape")
         out, self._ready = self._ready[:size], self._ready[size:]
         return out
+
+    def whole_lines(self, back: int, size: int, end: bytes) -> bytes:
+        return b""  # forward only
 
     def skip(self, size: int) -> None:
         skip(self.read, size)
