@@ -80,6 +80,13 @@ def test_a_quote_is_found_out_wherever_it_stands(where: int) -> None:
     assert quickly(bytes(text), Dialect(), 2) is None
 
 
+@pytest.mark.parametrize("stray", [b'a,"%s"c\n', b'a,%sc"d"\n'])
+def test_text_beside_a_quote_is_found_out_at_ends_of_blocks(stray: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(csv_shape, "_BLOCK", 1)
+    for length in range(130):
+        assert quickly(stray % (b"b" * length), Dialect(), 2) is None
+
+
 def test_without_quotes_a_quote_is_a_letter() -> None:
     assert quickly(b'a,"b\n', Dialect(quote=b""), 2) == (1, 1, 5)
 
