@@ -39,6 +39,7 @@ def context_of(spec: PipelineSpec, *, generation: int = 1, home: Path) -> Contex
         parallelism=spec.parallelism,
         chunk_rows=min(spec.source.batch_size or spec.checkpoint.max_rows, spec.checkpoint.max_rows),
         timeout=spec.timeouts.operation,
+        interval=spec.checkpoint.interval,
         dead_letters=base / References.of_process().resolve(named) if named else None,
     )
 

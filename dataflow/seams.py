@@ -39,6 +39,7 @@ class Context:
     parallelism: int = 1
     chunk_rows: int | None = None  # a source's chunks hold about this many rows at most, so that epochs can be as small
     timeout: float = 30.0  # seconds for one call to an external system, where the component's options say nothing else
+    interval: float = 1.0  # seconds that an epoch lasts at most before it commits
     dead_letters: Path | None = None  # folder for dead letters, where the definition names one
 
 

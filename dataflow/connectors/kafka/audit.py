@@ -23,7 +23,7 @@ from dataflow.connectors.kafka.cluster import Cluster
 from dataflow.connectors.kafka.errors import translated
 from dataflow.connectors.kafka.logs import log_client, read_log
 from dataflow.connectors.kafka.receipts import Receipts
-from dataflow.connectors.kafka.sink_config import KafkaSinkConfig
+from dataflow.connectors.kafka.sink_config import KafkaSinkConfig, Mode
 from dataflow.domain.flow import Lane, Receipt
 from dataflow.errors import Corrupt, NotFound
 from dataflow.seams import Audit, Fault, LaneAudit
@@ -50,8 +50,15 @@ class KafkaAudit:
         proofs = {lane.name: await self._proofs(lane) for lane in self._lanes}
         written = {name: proof.newest.counters.written if proof.newest else 0 for name, proof in proofs.items()}
         letters = {name: proof.newest.counters.dead_lettered if proof.newest else 0 for name, proof in proofs.items()}
-        rows = await self._counted(self._config.topic, proofs, written)
-        dead = await self._counted(self._config.dead_topic, proofs, letters)
+        rows = dead = None
+        if self._config.mode is Mode.IDEMPOTENT:
+            self._open.append("mode is idempotent: what lies outside of transactions belongs to no lane")
+        else:
+            dead = await self._counted(self._config.dead_topic, proofs, letters)
+            if self._config.one_topic is not None:
+                rows = await self._counted(self._config.one_topic, proofs, written)
+            else:
+                self._open.append("rows name their topics: their records are not counted")
         lanes = {
             name: LaneAudit(
                 receipt=proof.newest,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Sequence
 from typing import Any, cast
 
 import numpy as np
@@ -10,14 +11,16 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from dataflow.connectors.kafka.cluster import one_topic
+from dataflow.connectors.kafka.headers import checked_headers, passed_on
 from dataflow.connectors.kafka.pack import BINARY, Messages
 from dataflow.connectors.kafka.partitioner import partitions
-from dataflow.connectors.kafka.sink_config import KafkaSinkConfig
+from dataflow.connectors.kafka.sink_config import KafkaSinkConfig, TopicOfRow
 from dataflow.errors import BadRecord, InvalidSpec, Problem
-from dataflow.expressions import Compiled, Program
+from dataflow.expressions import Compiled, Program, type_name
 from dataflow.expressions import compile as compile_expression
 
-_KEY, _VALUE, _HEADER = "\0key", "\0value", "\0header"
+_KEY, _VALUE, _HEADER, _TOPIC, _PARTITION = "\0key", "\0value", "\0header", "\0topic", "\0partition"
 _BREAK = ord("\n")
 
 
@@ -29,6 +32,10 @@ class Encoder:
         outputs: dict[str, Compiled] = {}
         if config.key is not None:
             outputs[_KEY] = _compiled(config.key, schema, "key")
+        if isinstance(config.topic, TopicOfRow):
+            outputs[_TOPIC] = _of_type(config.topic.expression, schema, "topic.expression", pl.String())
+        if config.partition is not None:
+            outputs[_PARTITION] = _of_type(config.partition, schema, "partition", pl.Int64())
         if config.format == "string":
             outputs[_VALUE] = _compiled(_value_of(config, schema), schema, "value")
         else:
@@ -37,22 +44,45 @@ class Encoder:
         for number, (name, text) in enumerate(config.headers.items()):
             outputs[f"{_HEADER}{number}"] = _compiled(text, schema, f"headers.{name}")
         self._program = Program(outputs)
-        self._made = {name: as_bytes(pl.col(name), compiled.dtype) for name, compiled in outputs.items()}
-        self._json = [plain(pl.col(name), dtype).alias(name) for name, dtype in schema.items()]
+        self._made = {
+            name: as_bytes(pl.col(name), compiled.dtype)
+            for name, compiled in outputs.items()
+            if name not in (_TOPIC, _PARTITION)
+        }
+        self._carried = checked_headers(config.headers_from, schema)
+        left = {*_known(config.exclude, schema), *([config.headers_from] if config.headers_from else ())}
+        self._json = [plain(pl.col(name), dtype).alias(name) for name, dtype in schema.items() if name not in left]
+        if not self._json and left:
+            raise InvalidSpec([Problem("exclude", "no column is left for the value")])
         self._text = config.format == "string"
+        self._topic = config.one_topic
 
     def encode(self, rows: pl.DataFrame, count: int, turn: int) -> list[Messages]:
-        """The messages of each of `count` partitions; `turn`: how many rows went before. Rows of one key keep their
-        order. Raises `BadRecord` for a row whose key, value or header cannot be computed."""
+        """The messages of each of `count` partitions, of rows of one topic; see `make` and `place`."""
+        [(_, made)] = self.make(rows)
+        return self.place(made, count, turn)
+
+    def make(self, rows: pl.DataFrame) -> list[tuple[str, pl.DataFrame]]:
+        """What `place` takes, by topic. Raises `BadRecord` for a row whose key, value, header or topic cannot be
+        computed, and for a topic that can be none."""
         done = self._program.run(rows)
         if done.failures is not None:
             [(code, message), *_] = done.failures.reasons.rows()
             raise BadRecord(f"a message cannot be made: {message} ({code})", hint="compute it in a map, errors and all")
         made = done.rows.with_columns(expr.alias(name) for name, expr in self._made.items())
+        if self._topic is not None:
+            return [(self._topic, made)]
+        return [(_topic_name(part[_TOPIC][0]), part) for part in made.partition_by(_TOPIC, maintain_order=True)]
+
+    def place(self, made: pl.DataFrame, count: int, turn: int) -> list[Messages]:
+        """The messages of each of `count` partitions; `turn`: how many rows went before. Rows of one key keep their
+        order. Raises `BadRecord` for a row with a partition that there is not."""
         keys = (
             made.get_column(_KEY) if _KEY in self._made else pl.repeat(None, made.height, dtype=pl.Binary, eager=True)
         )
         places = partitions(keys, count, turn)
+        if _PARTITION in made.columns:
+            places = _chosen(made.get_column(_PARTITION), count, places)
         if count > 1:
             order = places.arg_sort()
             made, places = made[order], places.gather(order)
@@ -62,6 +92,8 @@ class Encoder:
         values = _binary(made.get_column(_VALUE)) if self._text else lines(made.select(self._json))
         keys = _binary(made.get_column(_KEY)) if _KEY in self._made else None
         headers = [(name, _binary(made.get_column(f"{_HEADER}{number}"))) for number, name in enumerate(self._names)]
+        if self._carried is not None:
+            headers += passed_on(made.get_column(self._carried), self._names)
         if not self._text and headers:
             values = pc.binary_slice(values, 0, -1)
         runs = places.rle().struct.unnest()
@@ -123,6 +155,37 @@ def as_bytes(value: pl.Expr, dtype: pl.DataType) -> pl.Expr:
         case _:
             text = value.cast(pl.String)
     return text.cast(pl.Binary)
+
+
+def _topic_name(name: str | None) -> str:
+    try:
+        return one_topic("" if name is None else name)
+    except ValueError as error:
+        raise BadRecord(f"a row's topic: {error}", code="BAD_TOPIC", hint="filter such rows out before") from error
+
+
+def _chosen(numbers: pl.Series, count: int, otherwise: pl.Series) -> pl.Series:
+    wrong = numbers.filter((numbers < 0) | (numbers >= count))
+    if len(wrong):
+        raise BadRecord(f"there is no partition {wrong[0]}: the topic has {count}", code="BAD_PARTITION")
+    return numbers.cast(pl.Int32).zip_with(numbers.is_not_null(), otherwise)
+
+
+def _of_type(text: str, schema: pl.Schema, path: str, wanted: pl.DataType) -> Compiled:
+    compiled = _compiled(text, schema, path)
+    fits = compiled.dtype.is_integer() if wanted.is_integer() else compiled.dtype == wanted
+    if not fits:
+        what = "a whole number" if wanted.is_integer() else "text"
+        raise InvalidSpec([Problem(path, f"gives {type_name(compiled.dtype)}, not {what}")])
+    return compiled
+
+
+def _known(names: Sequence[str], schema: pl.Schema) -> Sequence[str]:
+    if unknown := [name for name in names if name not in schema]:
+        raise InvalidSpec(
+            [Problem("exclude", f"there is no column {unknown[0]!r}", hint="known: " + ", ".join(schema))]
+        )
+    return names
 
 
 def _compiled(text: str, schema: pl.Schema, path: str) -> Compiled:

@@ -50,14 +50,16 @@ class Messages:
 
 
 class Packed(BatchBuilder):  # type: ignore[misc]
-    """A whole transactional batch, as aiokafka's producer takes it. Compressed here, where that makes it smaller."""
+    """A whole batch, as aiokafka's producer takes it. Compressed here, where that makes it smaller."""
 
-    def __init__(self, body: bytes, count: int, timestamp: int, compression: str | None) -> None:
+    def __init__(
+        self, body: bytes, count: int, timestamp: int, compression: str | None, transactional: bool = True
+    ) -> None:
         kind, encode = _ENCODERS[compression] if compression else (0, bytes)
         self._body = encode(body)
         if len(self._body) >= len(body):
             kind, self._body = 0, body
-        self._attributes = kind | TRANSACTIONAL
+        self._attributes = kind | (TRANSACTIONAL if transactional else 0)
         self._size = _SIZE + len(self._body)
         self._count = count
         self._timestamp = timestamp
@@ -98,7 +100,9 @@ class Packed(BatchBuilder):  # type: ignore[misc]
         return self._made
 
 
-def packed(messages: Messages, most: int, timestamp: int, compression: str | None) -> Iterator[Packed]:
+def packed(
+    messages: Messages, most: int, timestamp: int, compression: str | None, transactional: bool = True
+) -> Iterator[Packed]:
     """Batches of `most` bytes at most, before compression; a larger message stands alone. All carry the timestamp."""
     if not len(messages.values):
         return
@@ -109,7 +113,7 @@ def packed(messages: Messages, most: int, timestamp: int, compression: str | Non
     ends = np.frombuffer(bounds, np.int64)[[*starts[1:], len(joined)]].tolist()
     begin, stops = 0, [*starts[1:].tolist(), len(joined)]
     for start, stop, end in zip(starts.tolist(), stops, ends, strict=True):
-        yield Packed(data[begin:end].to_pybytes(), stop - start, timestamp, compression)
+        yield Packed(data[begin:end].to_pybytes(), stop - start, timestamp, compression, transactional)
         begin = end
 
 

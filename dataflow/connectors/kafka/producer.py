@@ -25,9 +25,10 @@ _FAREWELL = 5.0  # seconds for an abort, or the end of a commit under way, when 
 
 
 class LaneProducer:
-    """Begins a transaction with the first batch; `commit` ends it. Not for two tasks at once."""
+    """Begins a transaction with the first batch; `commit` ends it. Without a transactional id it fences nobody, and
+    what is sent can be seen at once. Not for two tasks at once."""
 
-    def __init__(self, cluster: Cluster, config: KafkaSinkConfig, transactional_id: str) -> None:
+    def __init__(self, cluster: Cluster, config: KafkaSinkConfig, transactional_id: str | None) -> None:
         self._cluster, self._config, self._id = cluster, config, transactional_id
         self._client: AIOKafkaProducer | None = None
         self._acks: list[asyncio.Future[Any]] = []
@@ -42,6 +43,7 @@ class LaneProducer:
             **self._cluster.options(),
             transactional_id=self._id,
             transaction_timeout_ms=round(self._config.transaction_timeout * 1000),
+            enable_idempotence=True,
             acks="all",
             linger_ms=self._config.linger_ms,
             max_batch_size=self._config.max_batch,
@@ -59,8 +61,9 @@ class LaneProducer:
     def batches(self, messages: Sequence[Messages], at: int) -> list[tuple[int, Packed]]:
         """The messages as record batches with the timestamp `at` (ms), partitions taking turns. For a thread."""
         compression = None if self._config.codec is Compression.NONE else str(self._config.codec)
+        transactional = self._id is not None
         packing = (
-            [(part.partition, batch) for batch in packed(part, self._config.max_batch, at, compression)]
+            [(part.partition, batch) for batch in packed(part, self._config.max_batch, at, compression, transactional)]
             for part in messages
         )
         return [pair for turn in zip_longest(*packing) for pair in turn if pair is not None]
@@ -69,7 +72,7 @@ class LaneProducer:
         """Hand batches over, inside the open transaction. Waits while a partition's previous ones are queued."""
         self._check()
         async with self._guarded(topic):
-            if not self._open:
+            if not self._open and self._id is not None:
                 await self._producer.begin_transaction()
                 self._open = True
             for partition, batch in batches:

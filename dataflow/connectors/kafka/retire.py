@@ -10,17 +10,19 @@ from dataflow.connectors.kafka.partitioner import partition_of_key
 from dataflow.connectors.kafka.producer import LaneProducer
 from dataflow.connectors.kafka.receipts import PARTITIONS, Receipts
 from dataflow.connectors.kafka.sink_config import KafkaSinkConfig
+from dataflow.connectors.kafka.transactions import transactional_ids
 from dataflow.connectors.kafka.writer import transactional_id
 from dataflow.domain.flow import Lane
 from dataflow.errors import Fenced
 
 
 async def retire_older(cluster: Cluster, config: KafkaSinkConfig, lanes: Sequence[Lane]) -> None:
-    """Fence every lane of older generations, which aborts what they had open, and forget their receipts. The rows they
-    committed stay: a topic is only added to.
+    """Fence every lane of older generations, and of this one those that are not among `lanes` any more: that aborts
+    what they had open. Forget the receipts of the older ones; the rows they committed stay: a topic is only added to.
 
-    Lanes that never committed left no receipt to know them by; those of the generation before are taken to be called
-    as the lanes are now. Raises `Fenced` where a later generation has begun."""
+    Lanes that never committed left no receipt: the cluster is asked for their transactional ids, and where it does not
+    tell, those of the generation before are taken to be called as the lanes are now. Raises `Fenced` where a later
+    generation has begun."""
     for pipeline, generation in {(lane.pipeline, lane.generation) for lane in lanes}:
         known = await Receipts(cluster, config.receipts_topic).of_pipeline(pipeline)
         if known and (newest := max(number for number, _ in known)) > generation:
@@ -28,8 +30,22 @@ async def retire_older(cluster: Cluster, config: KafkaSinkConfig, lanes: Sequenc
         sinks = {lane.sink for lane in lanes}
         old = {(number, name) for number, name in known if number < generation and name.rpartition("-")[0] in sinks}
         silent = {(generation - 1, lane.name) for lane in lanes} if generation > 1 else set()
+        current = {(generation, lane.name) for lane in lanes}
+        for number, name in await _lanes_of_ids(cluster, config, pipeline):
+            if number <= generation and name.rpartition("-")[0] in sinks and (number, name) not in current:
+                silent.add((number, name))
         for number, name in sorted(old | silent):
             await _retire(cluster, config, f"{pipeline}/{number}/{name}", (number, name) in old)
+
+
+async def _lanes_of_ids(cluster: Cluster, config: KafkaSinkConfig, pipeline: str) -> set[tuple[int, str]]:
+    """Generation and lane of every attempt that the brokers remember, without regard to what it did."""
+    found = set()
+    for name in await transactional_ids(cluster, f"{config.receipts_topic}/{pipeline}/"):
+        _, _, number, lane = name.rsplit("/", 3)
+        if number.isdigit():
+            found.add((int(number), lane))
+    return found
 
 
 async def _retire(cluster: Cluster, config: KafkaSinkConfig, key: str, receipt: bool) -> None:

@@ -15,7 +15,7 @@ from dataflow.connectors.kafka.errors import translated
 from dataflow.connectors.kafka.producer import check_codec
 from dataflow.connectors.kafka.receipts import Receipts
 from dataflow.connectors.kafka.retire import retire_older
-from dataflow.connectors.kafka.sink_config import KafkaSinkConfig
+from dataflow.connectors.kafka.sink_config import KafkaSinkConfig, Mode
 from dataflow.connectors.kafka.topics import check_transaction_timeout, ensure_topic
 from dataflow.connectors.kafka.writer import KafkaWriter
 from dataflow.domain.flow import Delivery, Lane
@@ -26,13 +26,19 @@ from dataflow.seams import Audit, Context
 class KafkaSink:
     """See the package. Readers must use `isolation.level=read_committed`; others also see what was aborted."""
 
-    delivery = Delivery.EXACTLY_ONCE
     max_lanes: int | None = None
 
     def __init__(self, config: KafkaSinkConfig, context: Context) -> None:
         if context.dead_letters is not None and config.dead_letter_topic is None:
             told = "errors.dead_letters is a folder: dead letters of a kafka sink go to a topic, with its transaction"
             raise InvalidSpec([Problem("dead_letter_topic", told, hint="set it, or leave errors.dead_letters out")])
+        if context.interval >= config.transaction_timeout:
+            told = (
+                f"an epoch lasts {context.interval:g} s (checkpoint.interval): its transaction would be given up before"
+            )
+            raise InvalidSpec([Problem("transaction_timeout", told, hint="make it longer than the interval")])
+        transactional = config.mode is Mode.TRANSACTIONAL
+        self.delivery = Delivery.EXACTLY_ONCE if transactional else Delivery.AT_LEAST_ONCE
         self._config = config
         self._cluster = Cluster(config, context.base, context.timeout)
 
@@ -48,12 +54,13 @@ class KafkaSink:
         config = self._config
         Encoder(config, schema)
         check_codec(config.codec)
-        async with self._cluster.admin() as admin, translated(f"topic {config.topic!r}"):
+        topic = config.one_topic  # topics of rows are looked for when they are met
+        async with self._cluster.admin() as admin, translated(f"Kafka at {self._cluster.brokers}"):
             await check_transaction_timeout(admin, config.transaction_timeout)
-            if config.partitions is not None:
-                await ensure_topic(admin, config.topic, config.partitions, config.replication)
-            elif config.topic not in await partitions_of(admin, [config.topic]):
-                raise NotFound(f"there is no topic {config.topic!r}", hint="make it, or set partitions to have it made")
+            if topic is not None and config.partitions is not None:
+                await ensure_topic(admin, topic, config.partitions, config.replication)
+            elif topic is not None and topic not in await partitions_of(admin, [topic]):
+                raise NotFound(f"there is no topic {topic!r}", hint="make it, or set partitions to have it made")
             await Receipts(self._cluster, config.receipts_topic).ensure(admin, config.replication)
         await retire_older(self._cluster, config, lanes)
 
@@ -62,7 +69,7 @@ class KafkaSink:
 
     async def complete(self, lanes: Sequence[Lane]) -> Mapping[str, Any]:
         """Nothing is left to do: every epoch was published by its own commit."""
-        return {"topic": self._config.topic}
+        return {"topic": self._config.one_topic} if self._config.one_topic is not None else {}
 
     async def audit(self, lanes: Sequence[Lane]) -> Audit:
         """See the seam, and `audit` for what is counted and what is not."""

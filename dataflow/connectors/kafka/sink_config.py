@@ -9,6 +9,7 @@ from typing import Any, Literal
 from aiokafka import codec
 from pydantic import Field, field_validator, model_validator
 
+from dataflow.components import Config
 from dataflow.connectors.kafka.cluster import ClusterConfig, one_topic
 from dataflow.domain.spec import Bytes, Seconds
 
@@ -34,20 +35,53 @@ _PRESETS: Mapping[str, Mapping[str, Any]] = {
 }
 
 
-class KafkaSinkConfig(ClusterConfig):
-    """Write a topic: each epoch is one transaction, idempotent, acknowledged by all replicas in sync."""
+class TopicOfRow(Config):
+    """Each row names its topic."""
 
-    topic: str = Field(description="Name of the topic.")
+    expression: str = Field(
+        min_length=1, description="Expression of the topic's name.", examples=["CONCAT('orders-', region)"]
+    )
+
+
+class Mode(StrEnum):
+    TRANSACTIONAL = "transactional"
+    IDEMPOTENT = "idempotent"
+
+
+class KafkaSinkConfig(ClusterConfig):
+    """Write topics: each epoch is one transaction, idempotent, acknowledged by all replicas in sync."""
+
+    topic: str | TopicOfRow = Field(
+        description="Name of the topic; or a mapping with `expression`, and then each row names its own."
+    )
+    mode: Mode = Field(
+        Mode.TRANSACTIONAL,
+        description="transactional: exactly once, for readers of committed messages. idempotent: messages can be seen "
+        "at once, retries of the client double none, but what is repeated after a crash is there twice: at least once.",
+    )
     format: Literal["json", "string"] = Field(
         "json", description="json: a row as one object; string: the text of one column, see `value`."
     )
     key: str | None = Field(
         None, description="Expression of the message's key, as text. NULL: no key.", examples=["customer_id"]
     )
+    partition: str | None = Field(
+        None,
+        description="Expression of the partition's number. NULL, and by default: by the key (murmur2, as the Java "
+        "client does it), and without a key in turns.",
+        examples=["_partition"],
+    )
     value: str | None = Field(None, description="Of string: expression of the message; default: the only column.")
     headers: Mapping[str, str] = Field(
         default_factory=dict, description="Header -> expression of its value, as text. NULL: left out."
     )
+    headers_from: str | None = Field(
+        None,
+        description="Column of headers to pass on, as the kafka source's metadata has it: so a trace (`traceparent`) "
+        "goes on. The column is not part of the value; `headers` of the same name win.",
+        examples=["_headers"],
+    )
+    exclude: tuple[str, ...] = Field((), description="Of json: columns that are not part of the value.")
     preset: Literal["local", "production"] = Field(
         "local", description="local: no compression, sent at once. production: zstd, gathered for 10 ms."
     )
@@ -57,7 +91,7 @@ class KafkaSinkConfig(ClusterConfig):
         900_000, ge=1000, description="Bytes of one batch; the topic's max.message.bytes must allow it."
     )
     partitions: int | None = Field(
-        None, ge=1, le=10_000, description="Make the topic with so many partitions where there is none; default: fail."
+        None, ge=1, le=10_000, description="Make topics with so many partitions where there are none; default: fail."
     )
     replication: int | None = Field(
         None,
@@ -75,16 +109,25 @@ class KafkaSinkConfig(ClusterConfig):
 
     @field_validator("topic", "dead_letter_topic", "receipts_topic")
     @classmethod
-    def _topics(cls, value: str | None) -> str | None:
-        return None if value is None else one_topic(value)
+    def _topics(cls, value: str | TopicOfRow | None) -> str | TopicOfRow | None:
+        return one_topic(value) if isinstance(value, str) else value
 
     @model_validator(mode="after")
     def _consistent(self) -> KafkaSinkConfig:
         if self.value is not None and self.format != "string":
             raise ValueError("value has no meaning for json: a map says what is in the object")
+        if self.exclude and self.format != "json":
+            raise ValueError(f"exclude has no meaning for {self.format}")
+        if self.one_topic is None and self.dead_letter_topic is None:
+            raise ValueError("rows name their topics: name dead_letter_topic too")
         if self.receipts_topic in (self.topic, self.dead_topic):
             raise ValueError("receipts need a topic of their own")
         return self
+
+    @property
+    def one_topic(self) -> str | None:
+        """The topic of all rows; None where each names its own."""
+        return self.topic if isinstance(self.topic, str) else None
 
     @property
     def dead_topic(self) -> str:

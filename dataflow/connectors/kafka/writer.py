@@ -17,7 +17,7 @@ from dataflow.connectors.kafka.pack import Messages, Packed
 from dataflow.connectors.kafka.partitioner import partition_of_key
 from dataflow.connectors.kafka.producer import LaneProducer
 from dataflow.connectors.kafka.receipts import Receipts
-from dataflow.connectors.kafka.sink_config import KafkaSinkConfig
+from dataflow.connectors.kafka.sink_config import KafkaSinkConfig, Mode
 from dataflow.connectors.kafka.topics import ensure_topic
 from dataflow.domain.flow import Lane, Receipt
 from dataflow.errors import Fenced
@@ -37,24 +37,33 @@ class KafkaWriter:
         self._producer = LaneProducer(
             cluster, config, transactional_id(config, lane.pipeline, lane.generation, lane.name)
         )
+        # Receipts are fenced in both modes: rows may be there twice where that was chosen, but none is ever left out.
+        self._rows = self._producer if config.mode is Mode.TRANSACTIONAL else LaneProducer(cluster, config, None)
         self._receipts = Receipts(cluster, config.receipts_topic)
         self._attempt = uuid4().hex[:12]
         self._last: Receipt | None = None
         self._known = False  # the last receipt is
-        self._partitions = 0
-        self._dead_partitions = 0
+        self._partitions: dict[str, int] = {}
         self._turn = 0
 
     async def __aenter__(self) -> Self:
         try:
             await self._producer.fence()
-            self._partitions = await self._producer.partition_count(self._config.topic)
+            if self._rows is not self._producer:
+                await self._rows.fence()
+            if self._config.one_topic is not None:
+                self._partitions[self._config.one_topic] = await self._rows.partition_count(self._config.one_topic)
         except BaseException:
-            await self._producer.close()
+            await self._close()
             raise
         return self
 
     async def __aexit__(self, *exc: object) -> None:
+        await self._close()
+
+    async def _close(self) -> None:
+        if self._rows is not self._producer:
+            await self._rows.close()
         await self._producer.close()
 
     async def last_receipt(self) -> Receipt | None:
@@ -67,27 +76,30 @@ class KafkaWriter:
         return self._last
 
     async def write(self, rows: pl.DataFrame) -> None:
-        """See the seam. Raises `BadRecord` where a row's key, value or headers cannot be computed."""
+        """See the seam. Raises `BadRecord` where a row's key, value, headers, topic or partition cannot be computed,
+        and `NotFound` for a topic of a row that is not there and not to be made."""
         if not rows.height:
             return
-        batches = await asyncio.to_thread(self._batches, rows)
-        await self._producer.send(self._config.topic, batches)
+        if (topic := self._config.one_topic) is not None:
+            batches = await asyncio.to_thread(self._batches, rows, self._partitions[topic])
+            await self._rows.send(topic, batches)
+            return
+        for topic, made in await asyncio.to_thread(self._encoder.make, rows):
+            count = await self._count(topic, self._config.partitions)
+            await self._rows.send(topic, await asyncio.to_thread(self._placed, made, count))
 
     async def reject(self, rejected: pl.DataFrame) -> None:
         """Dead letters go to their own topic as JSON, in the same transaction; those of a lane to one partition."""
         if not rejected.height:
             return
         topic = self._config.dead_topic
-        if not self._dead_partitions:
-            async with self._cluster.admin() as admin:
-                await ensure_topic(admin, topic, 1, self._config.replication)
-            self._dead_partitions = await self._producer.partition_count(topic)
+        count = await self._count(topic, 1)
         last = await self.last_receipt()
         letters = stamped(rejected, self._lane, (last.epoch if last else 0) + 1, self._attempt)
-        place = partition_of_key(self._lane.name.encode(), self._dead_partitions)
+        place = partition_of_key(self._lane.name.encode(), count)
         lines = bytes(as_jsonl(letters)).splitlines()
-        batches = await asyncio.to_thread(self._producer.batches, [Messages.of(place, lines)], _now())
-        await self._producer.send(topic, batches)
+        batches = await asyncio.to_thread(self._rows.batches, [Messages.of(place, lines)], _now())
+        await self._rows.send(topic, batches)
 
     async def commit(self, receipt: Receipt) -> None:
         """See the seam."""
@@ -95,7 +107,7 @@ class KafkaWriter:
         if (last.epoch if last else 0) != receipt.epoch - 1:  # Invariant 2: an epoch commits only on its predecessor
             raise Fenced(f"{self._lane.name} is at epoch {last.epoch if last else 0}: {receipt.epoch} does not follow")
         # Rows and dead letters first: the receipt's partition is shared, and blocked from its record to the commit.
-        await self._producer.flush(self._config.topic)
+        await self._rows.flush(self._config.one_topic or "the topics of rows")
         key, place = receipts.key_of(self._lane), self._receipts.partition(self._lane)
         proof = self._producer.batches([Messages.of(place, [receipts.encode(receipt)], [key])], _now())
         await self._producer.send(self._receipts.topic, proof)
@@ -103,10 +115,25 @@ class KafkaWriter:
         await self._producer.commit()  # Invariant 1: rows, dead letters and receipt become visible together
         self._last = receipt
 
-    def _batches(self, rows: pl.DataFrame) -> list[tuple[int, Packed]]:
-        messages = self._encoder.encode(rows, self._partitions, self._turn)
-        self._turn += rows.height
-        return self._producer.batches(messages, _now())
+    async def _count(self, topic: str, partitions: int | None) -> int:
+        """How many partitions the topic has; it is made with `partitions` where there is none."""
+        if topic not in self._partitions:
+            if partitions is not None:
+                async with self._cluster.admin() as admin:
+                    await ensure_topic(admin, topic, partitions, self._config.replication)
+            else:
+                await self._cluster.partition_count(topic)  # asked so, no broker makes it by the way
+            self._partitions[topic] = await self._rows.partition_count(topic)
+        return self._partitions[topic]
+
+    def _batches(self, rows: pl.DataFrame, count: int) -> list[tuple[int, Packed]]:
+        [(_, made)] = self._encoder.make(rows)
+        return self._placed(made, count)
+
+    def _placed(self, made: pl.DataFrame, count: int) -> list[tuple[int, Packed]]:
+        messages = self._encoder.place(made, count, self._turn)
+        self._turn += made.height
+        return self._rows.batches(messages, _now())
 
 
 def _now() -> int:

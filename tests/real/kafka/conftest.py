@@ -40,7 +40,7 @@ class Broker:
         options = {"brokers": self.address, "topic": topic, "until": "end", **options}
         return KafkaSource(KafkaSourceConfig(**options), Context(pipeline="test", chunk_rows=chunk_rows))
 
-    def sink(self, topic: str, base: Path | None = None, **options: Any) -> KafkaSink:
+    def sink(self, topic: Any, base: Path | None = None, **options: Any) -> KafkaSink:
         options = {"brokers": self.address, "topic": topic, **options}
         return KafkaSink(KafkaSinkConfig(**options), Context(pipeline="test", base=base or Path()))
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 from uuid import uuid4
 
+import polars as pl
 import pytest
 from servers.fleet import Fleet
 
@@ -136,16 +137,18 @@ async def test_retention_that_overtakes_a_pipeline(broker: Any, temporal: Addres
 
 async def test_a_host_that_swallows_everything(broker: Any) -> None:
     async def swallow(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        try:
+        with suppress(asyncio.CancelledError):
             while await reader.read(1000):
                 pass
-        finally:
-            writer.close()
+        writer.close()
 
     server = await asyncio.start_server(swallow, "127.0.0.1", 0)
     async with server:
         broker.address = f"127.0.0.1:{server.sockets[0].getsockname()[1]}"
-        for attempt in (broker.source("t", timeout=1).discover(), broker.sink("t", timeout=1).prepare({}, [])):
+        for attempt in (
+            broker.source("t", timeout=1).discover(),
+            broker.sink("t", timeout=1).prepare(pl.Schema({"n": pl.Int64}), []),
+        ):
             with pytest.raises(Retryable) as refused:
                 await attempt
             assert refused.value.code in ("TIMEOUT", "CONNECTION_FAILED")

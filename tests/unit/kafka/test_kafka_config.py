@@ -181,3 +181,43 @@ def test_where_several_topics_begin() -> None:
         source(topic=["a", "b"], start={0: 5})
     with pytest.raises(ValidationError, match="not among the topics"):
         source(topic=["a", "b"], start={"c": {0: 5}})
+
+
+def test_topics_of_rows() -> None:
+    assert sink(topic={"expression": "region"}, dead_letter_topic="dead").one_topic is None
+    assert sink(topic="a").one_topic == "a"
+    for options in (
+        {"topic": {"expression": "region"}},
+        {"topic": {"expression": ""}, "dead_letter_topic": "dead"},
+        {"topic": "a b"},
+        {"exclude": ["a"], "format": "string"},
+        {"mode": "exactly"},
+    ):
+        with pytest.raises(ValidationError):
+            sink(**options)
+
+
+def test_a_transaction_outlasts_its_epoch() -> None:
+    context = Context(pipeline="p", interval=30)
+    with pytest.raises(InvalidSpec, match="30 s"):
+        KafkaSink(sink(transaction_timeout=30), context)
+    KafkaSink(sink(transaction_timeout=31), context)
+
+
+def test_how_long_a_call_may_take() -> None:
+    assert Cluster(source(), Path(), 7).timeout == 7
+    assert Cluster(source(timeout=3), Path(), 7).timeout == 3
+
+
+def test_what_schemas_need() -> None:
+    registry = {"url": "http://r"}
+    for options in (
+        {"format": "avro"},
+        {"registry": registry},
+        {"format": "avro", "registry": registry, "message": "a.B"},
+        {"format": "avro", "registry": registry, "columns": {"n": "BIGINT"}},
+        {"format": "string", "schema": "x"},
+    ):
+        with pytest.raises(ValidationError):
+            source(**options)
+    assert source(format="protobuf", registry=registry, message="a.B").schema_ is None
