@@ -19,6 +19,7 @@ import psutil  # type: ignore[import-untyped]
 from dataflow.embedded import process
 from dataflow.embedded.lock import FileLock, is_held, is_shared
 from servers.cassandra import CASSANDRA
+from servers.disk import Slowed, slow_disk
 from servers.elasticsearch import ELASTICSEARCH
 from servers.held import Held
 from servers.kafka import KAFKA
@@ -243,6 +244,11 @@ class Fleet:
     def thaw(self, name: str) -> None:
         """SIGCONT: it wakes up late."""
         os.killpg(self._pid(name), signal.SIGCONT)
+
+    def slow_disk(self, name: str, delay: float) -> contextlib.AbstractContextManager[Slowed]:
+        """`with`: each of its flushes to the medium takes `delay` seconds longer."""
+        site = self.site(name)
+        return slow_disk(self._pid(name), delay, site.log.with_name(f"{name}-slow-disk.log"))
 
     async def restart(self, name: str, progress: Progress) -> None:
         """Stop it in order, if it runs, and start it again on the same port and data."""

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -73,6 +74,22 @@ async def test_postgres_answers_and_survives_kill_9(fleet: Fleet, postgres: Site
     fleet.kill("postgres")
     await fleet.restart("postgres", print)
     assert wire.postgres(postgres.port) == version
+
+
+@pytest.mark.skipif(not shutil.which("strace"), reason="no strace here")
+def test_a_disk_is_slow_as_long_as_it_is_asked_to_be(fleet: Fleet, postgres: Site, unique: str) -> None:
+    url = f"postgresql://postgres@127.0.0.1:{postgres.port}/postgres"
+    with psycopg.connect(url, autocommit=True) as session:
+        with fleet.slow_disk("postgres", 0.05) as slowed:
+            session.execute(f"CREATE TABLE {unique} (n int)")  # a commit waits for the medium
+            assert (late := slowed.calls()) > 0
+        session.execute(f"DROP TABLE {unique}")
+        assert slowed.calls() == late
+
+
+def test_a_disk_of_a_server_that_does_not_run_is_not_slow(own: Fleet) -> None:
+    with pytest.raises(NotUp, match="redis is not running"):
+        own.slow_disk("redis", 0.1)
 
 
 def test_addresses_of_what_runs(fleet: Fleet, redis: Site) -> None:
