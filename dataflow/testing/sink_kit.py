@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 
 from dataflow.domain.flow import Counters, Delivery, Lane, Position, Receipt
 from dataflow.errors import Fenced
-from dataflow.seams import REJECTS, LaneWriter, Sink
+from dataflow.seams import REJECTS, Auditable, LaneWriter, Sink
 
 MOMENTS = (
     "",  # undisturbed
@@ -153,6 +153,25 @@ class _Play:
             again = await self.sink.complete(lanes)
             assert json.dumps(dict(first)) == json.dumps(dict(again)), "complete is not repeatable"
             self.check(self.totals, settled=True)
+            await self.check_audit(lanes)
+
+    async def check_audit(self, lanes: Sequence[Lane]) -> None:
+        """A sink that can be counted finds what it was given, and nothing wrong with it."""
+        if not isinstance(self.sink, Auditable):
+            return
+        audit = await self.sink.audit(lanes)
+        assert not audit.faults, f"an audit of an untouched sink finds faults: {audit.faults}"
+        assert not audit.unfinished, f"an audit of a completed sink finds work left: {audit.unfinished}"
+        for model in self.lanes:
+            held, last = audit.lanes[model.lane.name], model.possible[-1]
+            counters = last.counters if last else Counters()
+            assert held.receipt == last, f"{model.lane.name}: an audit finds {held.receipt}, committed was {last}"
+            for name, count, wanted in (
+                ("rows", held.rows, counters.written),
+                ("dead letters", held.dead_letters, counters.dead_lettered),
+                ("rows in commits", held.commits and sum(c.rows for c in held.commits), held.rows),
+            ):
+                assert count in (None, [], wanted), f"{model.lane.name}: an audit counts {count} {name}, not {wanted}"
 
     async def attempt(self, model: _LaneModel, plan: _Disturbance) -> None:
         """One attempt at a lane, disturbed as planned after `plan.epochs` commits."""

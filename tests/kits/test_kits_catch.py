@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import AsyncGenerator, Mapping, Sequence
-from typing import Any, Self
+from dataclasses import replace
+from typing import Any, ClassVar, Self
 
 import polars as pl
 import pytest
 
 from dataflow.domain.flow import Delivery, Lane, Position, Receipt
 from dataflow.errors import Fenced
-from dataflow.seams import REJECTS, Applied, Chunk, Discovery
+from dataflow.seams import REJECTS, Applied, Audit, Chunk, Discovery, Fault, LaneAudit
 from dataflow.testing import exercise_sink, exercise_source, exercise_transform
 from dataflow.testing.sink_kit import MOMENTS
 
@@ -136,9 +138,87 @@ class KeepsOpenEpoch(TinyWriter):
         self.rows = kept
 
 
-def exercise(writer: type[TinyWriter], moments: Sequence[str] = MOMENTS, *, visible_at_once: bool = False) -> None:
+class Leftovers(TinyWriter):
+    """What an attempt wrote before it died is committed by the next one."""
+
+    def __init__(self, sink: TinySink, lane: Lane) -> None:
+        super().__init__(sink, lane)
+        self.rows = sink.__dict__.setdefault(f"open {self.lane}", [])
+
+    async def commit(self, receipt: Receipt) -> None:
+        rows, self.rows = self.rows, list(self.rows)
+        await super().commit(receipt)
+        rows.clear()
+        self.rows = rows
+
+
+class LosesTheLastReceipt(TinyWriter):
+    """A receipt is safe only once its attempt has gone on, or left in order."""
+
+    kept: Receipt | None = None
+
+    async def commit(self, receipt: Receipt) -> None:
+        before = self.sink.receipts.get(self.lane)
+        await super().commit(receipt)
+        self.kept, self.before = receipt, before
+
+    async def __aexit__(self, *exc: object) -> None:
+        if exc[0] is not None and self.kept is self.sink.receipts.get(self.lane) and self.kept is not None:
+            self.sink.receipts.pop(self.lane)
+            if self.before:
+                self.sink.receipts[self.lane] = self.before
+
+
+class LooksOnce(TinyWriter):
+    """Compares with what was committed when it began, not with what is now."""
+
+    async def __aenter__(self) -> Self:
+        last = self.sink.receipts.get(self.lane)
+        self.epoch = last.epoch if last else 0
+        return self
+
+    def fence(self, receipt: Receipt) -> None:
+        if receipt.epoch != self.epoch + 1:
+            raise Fenced(f"{self.lane}: {receipt.epoch} is not next")
+        self.epoch = receipt.epoch
+
+
+class GrowsWhenComplete(TinySink):
+    async def complete(self, lanes: Sequence[Lane]) -> Mapping[str, Any]:
+        self.completed = getattr(self, "completed", 0) + 1
+        return {"files": self.completed}
+
+
+class Audited(TinySink):
+    more = 0
+
+    async def audit(self, lanes: Sequence[Lane]) -> Audit:
+        def held(lane: Lane) -> LaneAudit:
+            rows = sum(row["lane"] == lane.number for row in self.rows)
+            letters = sum(json.loads(letter["record"])["lane"] == lane.number for letter in self.dead)
+            return LaneAudit(receipt=self.receipts.get(lane.name), rows=rows + self.more, dead_letters=letters)
+
+        return Audit(lanes={lane.name: held(lane) for lane in lanes})
+
+
+class Miscounts(Audited):
+    more = 1
+
+
+class SeesFaults(Audited):
+    async def audit(self, lanes: Sequence[Lane]) -> Audit:
+        return replace(await super().audit(lanes), faults=[Fault("here", "something")])
+
+
+def exercise(
+    writer: type[TinyWriter],
+    moments: Sequence[str] = MOMENTS,
+    *,
+    visible_at_once: bool = False,
+    sink: type[TinySink] = TinySink,
+) -> None:
     exercise_sink(
-        lambda: TinySink(writer),
+        lambda: sink(writer),
         lambda sink: sink.rows,  # type: ignore[attr-defined]
         lambda sink: sink.dead,  # type: ignore[attr-defined]
         moments=moments,
@@ -161,6 +241,42 @@ def test_a_broken_sink_is_caught(writer: type[TinyWriter]) -> None:
 
 def test_only_an_attempt_that_wakes_late_finds_missing_fences() -> None:
     exercise(Unfenced, CRASHES)
+
+
+@pytest.mark.parametrize(
+    ("writer", "moment"),
+    [
+        (Eager, "after write"),
+        (Leftovers, "after write"),
+        (EagerDead, "before commit"),
+        (Leftovers, "before commit"),
+        (ReceiptFirst, "during commit"),
+        (RowsFirst, "during commit"),
+        (LosesTheLastReceipt, "after commit"),
+        (LooksOnce, "overtaken"),
+        (LooksOnce, "zombie"),
+        (Unfenced, "overtaken"),
+    ],
+)
+def test_each_moment_finds_what_an_undisturbed_run_does_not(writer: type[TinyWriter], moment: str) -> None:
+    exercise(writer, [""])
+    with pytest.raises(AssertionError):
+        exercise(writer, ["", moment])
+
+
+def test_complete_must_be_repeatable() -> None:
+    with pytest.raises(AssertionError, match="repeatable"):
+        exercise(TinyWriter, sink=GrowsWhenComplete)
+
+
+def test_a_sink_that_can_be_counted_is_counted() -> None:
+    exercise(TinyWriter, sink=Audited)
+
+
+@pytest.mark.parametrize("sink", [Miscounts, SeesFaults])
+def test_a_broken_audit_is_caught(sink: type[TinySink]) -> None:
+    with pytest.raises(AssertionError, match="audit"):
+        exercise(TinyWriter, sink=sink)
 
 
 SCHEMA = pl.Schema({"n": pl.Int64, "text": pl.String, "half": pl.Float64})
@@ -251,12 +367,71 @@ class LosesRejectedOnResume(ListSource):
             yield Chunk(chunk.rows, chunk.resume, chunk.rejected if start is None else None)
 
 
-def test_a_sound_source_passes() -> None:
-    exercise_source(ListSource)
+class Sequenced(ListSource):
+    def precedes(self, split: str, one: Position, other: Position) -> bool:
+        return int(one) < int(other)
+
+
+class Backwards(ListSource):
+    def precedes(self, split: str, one: Position, other: Position) -> bool:
+        return int(one) > int(other)
+
+
+class AsText(ListSource):
+    """ "9" comes after "12"."""
+
+    def precedes(self, split: str, one: Position, other: Position) -> bool:
+        return one < other
+
+
+class TakesBack(ListSource):
+    """A reading that is closed or cancelled early takes the next row with it: whoever goes on there misses it."""
+
+    taken: ClassVar[set[tuple[str, int]]] = set()
+    on: tuple[type[BaseException], ...] = (GeneratorExit, asyncio.CancelledError)
+
+    async def read(
+        self, split: str, start: Position | None, *, pin: str, columns: Sequence[str] | None = None
+    ) -> AsyncGenerator[Chunk, None]:
+        at = self.begin(start)
+        skip = columns is None and (split, at) in self.taken
+        try:
+            async for chunk in super().read(split, start, pin=pin, columns=columns):
+                rows = chunk.rows.slice(1) if skip else chunk.rows
+                skip, at = False, int(chunk.resume)
+                await asyncio.sleep(0)
+                yield Chunk(rows, chunk.resume, chunk.rejected)
+        except self.on:
+            if at < self.sizes[split]:
+                self.taken.add((split, at))
+            raise
+
+
+class TakesBackWhenCancelled(TakesBack):
+    taken: ClassVar[set[tuple[str, int]]] = set()
+    on = (asyncio.CancelledError,)
+
+
+@pytest.mark.parametrize("source", [ListSource, Sequenced])
+def test_a_sound_source_passes(source: type[ListSource]) -> None:
+    exercise_source(source)
+
+
+@pytest.mark.parametrize("end", ["closed", "unread", "left"])
+def test_each_end_finds_what_readings_to_the_end_do_not(end: str) -> None:
+    exercise_source(TakesBackWhenCancelled, ends=[end])
+    TakesBackWhenCancelled.taken.clear()
+    with pytest.raises(AssertionError, match="disturbed"):
+        exercise_source(TakesBackWhenCancelled, ends=["cancelled"])
+    TakesBackWhenCancelled.taken.clear()
+    with pytest.raises(AssertionError):
+        exercise_source(TakesBack, ends=[end])
+    TakesBack.taken.clear()
 
 
 @pytest.mark.parametrize(
-    "source", [OffByOne, SkipsOne, NamesVary, OtherTypes, WrongColumn, WrongTotal, LosesRejectedOnResume]
+    "source",
+    [OffByOne, SkipsOne, NamesVary, OtherTypes, WrongColumn, WrongTotal, LosesRejectedOnResume, Backwards, AsText],
 )
 def test_a_broken_source_is_caught(source: type[ListSource]) -> None:
     with pytest.raises(AssertionError):

@@ -22,13 +22,13 @@ def test_source(broker: Any, monkeypatch: pytest.MonkeyPatch) -> None:
         values = [json.dumps({"n": n, "text": f"a{n}", "at": {"x": n / 2}}).encode() for n in range(count)]
         values[5:6] = [b"not json"] if count else []
         broker.now(lambda v=values, p=partition: broker.put(topic, v, partition=p, keys=[b"k"] * len(v)))
-    exercise_source(lambda: broker.source(topic, chunk_rows=197, metadata=True), resumes=4)
+    exercise_source(lambda: broker.source(topic, chunk_rows=197, metadata=True), resumes=4, examples=8)
 
 
 def test_endless_source(broker: Any) -> None:
     topic = broker.now(broker.topic)
     broker.now(lambda: broker.put(topic, [b'{"n":%d}' % n for n in range(60)]))
-    exercise_source(lambda: broker.source(topic, chunk_rows=7, until=None), limit=50, resumes=3)
+    exercise_source(lambda: broker.source(topic, chunk_rows=7, until=None), limit=50, resumes=3, examples=8)
 
 
 @pytest.mark.parametrize("partitions", [1, 3])
