@@ -122,7 +122,10 @@ async def _play(
     rejected: list[pl.DataFrame] = [REJECTS.to_frame()]
     start: Position | None = None
     for attempt in script:
-        chunks = await _disturbed(make, found, split, start, attempt)
+        left = limit - sum(part.height for part in rows)
+        if left <= 0:
+            break  # an endless source may have no more than that to give
+        chunks = await _disturbed(make, found, split, start, attempt, left)
         if attempt.end == "unread":
             chunks = chunks[:-1]
         for chunk in chunks:
@@ -142,15 +145,16 @@ async def _play(
 
 
 async def _disturbed(
-    make: Callable[[], Source], found: Discovery, split: str, start: Position | None, attempt: _Attempt
+    make: Callable[[], Source], found: Discovery, split: str, start: Position | None, attempt: _Attempt, left: int
 ) -> list[Chunk]:
-    """What the attempt was given before its end."""
+    """What the attempt was given before its end, `left` rows or a chunk more at most."""
     chunks: list[Chunk] = []
     async with make() as source:
         reading = source.read(split, start, pin=found.pin)
         async for chunk in reading:
             chunks.append(chunk)
-            if len(chunks) > attempt.chunks:
+            left -= chunk.rows.height
+            if len(chunks) > attempt.chunks or left <= 0:
                 break
         if attempt.end == "cancelled":
             coming = asyncio.ensure_future(anext(reading, None))
