@@ -61,6 +61,20 @@ class Settings(BaseSettings):
     readmodel_url: str = Field(
         "", description="URL of the read models: sqlite: or postgresql:; unset: SQLite in `home`."
     )
+    search_url: str | None = Field(
+        None, description="Elasticsearch in which pipelines, events and errors can be searched; unset: none."
+    )
+    search_prefix: str = Field(
+        "dataflow", pattern="^[a-z][a-z0-9_-]*$", description="What the names of its indices begin with."
+    )
+    redis_url: str | None = Field(
+        None, description="Redis that keeps rows at hand, counts live and tells of events; unset: none."
+    )
+    redis_prefix: str = Field("dataflow:", description="What its keys and channels begin with.")
+    publish_brokers: str | None = Field(
+        None, description="Kafka brokers at which all events are published, host:port,...; unset: they are not."
+    )
+    publish_topic: str = Field("pipeline-events", description="The topic they are published to.")
     keep_minutes: Seconds = Field(7 * DAY, ge=0, description="How long metrics by minute are kept; 0: for ever.")
     keep_hours: Seconds = Field(400 * DAY, ge=0, description="How long metrics by hour are kept; 0: for ever.")
     keep_audit: Seconds = Field(

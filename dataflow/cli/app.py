@@ -6,7 +6,21 @@ import sys
 
 import typer
 
-from dataflow.cli import connectors, doctor, files, lifecycle, look, migrate, projector, prove, run, serve
+from dataflow.cli import (
+    audit,
+    connectors,
+    doctor,
+    events,
+    files,
+    lifecycle,
+    look,
+    migrate,
+    projector,
+    prove,
+    run,
+    search,
+    serve,
+)
 
 app = typer.Typer(
     name="dataflow",
@@ -30,7 +44,21 @@ def _root(version: bool = _VERSION) -> None:
         raise typer.Exit
 
 
-for module in (run, files, lifecycle, look, prove, serve, connectors, migrate, projector, doctor):
+for module in (
+    run,
+    files,
+    lifecycle,
+    look,
+    events,
+    prove,
+    serve,
+    connectors,
+    migrate,
+    projector,
+    audit,
+    search,
+    doctor,
+):
     for command in module.COMMANDS:
         app.command()(command)
 

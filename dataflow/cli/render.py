@@ -7,6 +7,8 @@ from dataclasses import asdict, replace
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
+from dataflow.projections.words import gist
+
 if TYPE_CHECKING:
     from dataflow.domain.record import EventRecord
     from dataflow.domain.state import PipelineState
@@ -106,13 +108,6 @@ def event_json(record: EventRecord) -> dict[str, Any]:
 def event_row(record: EventRecord) -> tuple[str, str, str, str, str]:
     """One event as a row of a table: sequence, time, type, actor, and its payload in short."""
     return str(record.sequence), moment(record.time) or "", record.type, record.actor, gist(record.payload)
-
-
-def gist(payload: Mapping[str, Any], width: int = 80) -> str:
-    """The payload's plain values, `key=value`, cut to a width."""
-    plain = [f"{key}={value}" for key, value in payload.items() if not isinstance(value, dict | list) and value != ""]
-    text = " ".join(plain).replace("\n", " ")
-    return text if len(text) <= width else text[: width - 3] + "..."
 
 
 def moment(at: datetime | None) -> str | None:

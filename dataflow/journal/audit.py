@@ -1,10 +1,12 @@
-"""The audit trail: has anything been edited, removed, inserted or reordered, and all of it as JSON lines."""
+"""The audit trail: has anything been edited, removed, inserted or reordered; and all of it, to take away."""
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from dataflow.domain.record import EventRecord, canonical, verify
 from dataflow.domain.state import GENESIS
@@ -30,27 +32,38 @@ async def audit_verify(journal: Journal, stream: str) -> Broken | None:
     stream's head is noted apart from its events). Whoever can rewrite events, every later hash and the head leaves a
     whole chain: compare the head's hash with one kept elsewhere (an export, a log) to find that out."""
     sequence, last_hash = 0, GENESIS
-    try:
-        async for record in journal.read(stream):
-            sequence += 1
-            if reason := _fault(record, stream, sequence, last_hash):
-                return Broken(stream, sequence, reason)
-            last_hash = record.hash
-    except Corrupt:
-        return await _unreadable(journal, stream, sequence)
-    head = await journal.head(stream)
-    noted = (head.sequence, head.hash) if head else (0, GENESIS)
-    if noted == (sequence, last_hash):
-        return None
-    if noted[0] > sequence:
-        return Broken(stream, sequence + 1, f"the stream should go on to {noted[0]}: its end is missing")
-    return Broken(stream, max(sequence, 1), f"the stream is noted to end at {noted[0]} with another hash")
+    while True:
+        walked = sequence
+        try:
+            async for record in journal.read(stream, after=sequence):
+                sequence += 1
+                if reason := _fault(record, stream, sequence, last_hash):
+                    return Broken(stream, sequence, reason)
+                last_hash = record.hash
+        except Corrupt:
+            return await _unreadable(journal, stream, sequence)
+        head = await journal.head(stream)
+        noted = (head.sequence, head.hash) if head else (0, GENESIS)
+        if noted == (sequence, last_hash):
+            return None
+        if noted[0] <= sequence:
+            return Broken(stream, max(sequence, 1), f"the stream is noted to end at {noted[0]} with another hash")
+        if walked == sequence and walked:  # nothing more came: it was not appended since the last look
+            return Broken(stream, sequence + 1, f"the stream should go on to {noted[0]}: its end is missing")
+        if not sequence and not await _appended(journal, stream):
+            return Broken(stream, 1, f"the stream should go on to {noted[0]}: its end is missing")
+
+
+async def _appended(journal: Journal, stream: str) -> bool:
+    """Whether the stream has a first event by now."""
+    async for _ in journal.read(stream, limit=1):
+        return True
+    return False
 
 
 async def audit_verify_all(journal: Journal) -> list[Broken]:
     """The first broken place of every stream that has one, and of the reading order over all streams. Where the end of
-    that is gone, the stream is empty and the sequence is the first missing position. Nothing may be appended
-    meanwhile."""
+    that is gone, the stream is empty and the sequence is the first missing position. Others may append meanwhile."""
     found = [await audit_verify(journal, stream) for stream in await journal.streams()]
     broken = [one for one in found if one is not None]
     out_of_order = await _reading_order(journal, broken)
@@ -74,7 +87,9 @@ async def _reading_order(journal: Journal, broken: Sequence[Broken]) -> Broken |
         # A backend that keeps the reading order apart from the streams: the damage is there alone.
         return await _unreadable_position(journal, position, error)
     end = await journal.end()
-    return None if position == end else Broken("", position + 1, f"events up to position {end} are noted")
+    if position < end and not await journal.tail(position, 1):
+        return Broken("", position + 1, f"events up to position {end} are noted")
+    return None if position <= end else Broken("", end + 1, f"events up to position {end} are noted")
 
 
 async def _unreadable_position(journal: Journal, after: int, error: Corrupt) -> Broken:
@@ -126,6 +141,33 @@ async def export_jsonl(journal: Journal, write: Callable[[bytes], object], strea
         write(jsonl(record))
         count += 1
     return count
+
+
+async def export_parquet(journal: Journal, path: Path, stream: str | None = None) -> int:
+    """The same as one Parquet file with the columns of `dataflow.journal.archive.SCHEMA`; of a single stream the
+    positions are its sequences. Returns how many events."""
+    from pyarrow.parquet import ParquetWriter
+
+    from dataflow.journal.archive import frame
+
+    count = 0
+    entries = _everything(journal) if stream is None else _numbered(journal, stream)
+    with ParquetWriter(path, frame([]).to_arrow().schema, compression="zstd") as writer:
+        page: list[Entry] = []
+        async for entry in entries:
+            page.append(entry)
+            count += 1
+            if len(page) == EXPORTED_AT_ONCE * 20:
+                await asyncio.to_thread(writer.write_table, frame(page).to_arrow())
+                page = []
+        if page:
+            await asyncio.to_thread(writer.write_table, frame(page).to_arrow())
+    return count
+
+
+async def _numbered(journal: Journal, stream: str) -> AsyncIterator[Entry]:
+    async for record in journal.read(stream):
+        yield Entry(record.sequence, record)
 
 
 def jsonl(record: EventRecord) -> bytes:

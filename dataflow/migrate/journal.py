@@ -17,8 +17,8 @@ NAME = "journal"
 
 def journal_store(url: str) -> Store:
     """The store behind the journal's URL. `Rejected` for a URL of no kind that is known."""
-    if url.partition(":")[0] == "memory":
-        return MemoryStore()
+    if url.partition(":")[0] in ("memory", "archive"):
+        return Schemaless(url.rpartition("@")[2])
     if url.partition(":")[0] == "cassandra":
         return CassandraStore(url)
     return SqlStore(url)
@@ -33,11 +33,13 @@ def revision_standing(name: str, where: str, found: str | None, wanted: str, kno
     return Standing(name, where, State.NEWER, found, wanted, "a later version of DataFlow has written it: install that")
 
 
-class MemoryStore:
-    """The journal in memory: it has no schema."""
+class Schemaless:
+    """The journal in memory, or an archive of it."""
 
     name = NAME
-    where = "memory:"
+
+    def __init__(self, where: str) -> None:
+        self.where = where
 
     async def standing(self) -> Standing:
         return Standing(self.name, self.where, State.CURRENT, detail="has no schema")

@@ -20,7 +20,8 @@ class Projection(Protocol):
     Errors: `Retryable` where the store does not answer (the projector tries again, the others go on), `Corrupt` where
     the events cannot be understood or the store holds what cannot be."""
 
-    name: str
+    @property
+    def name(self) -> str: ...
 
     async def __aenter__(self) -> Self: ...
     async def __aexit__(self, *exc: object) -> None: ...

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from dataflow.domain.record import EventRecord
+if TYPE_CHECKING:
+    from dataflow.domain.record import EventRecord
 
 WIDTH = 500
 
