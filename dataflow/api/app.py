@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
-from fastapi import FastAPI, Request
+from fastapi import APIRouter, FastAPI, Request
 from fastapi.responses import JSONResponse
 from pydantic import TypeAdapter
 
@@ -28,8 +29,8 @@ _STATUS: tuple[tuple[type[DataFlowError], int, str], ...] = (
 _STATES = TypeAdapter(PipelineState)
 
 
-def create_app(client: Client) -> FastAPI:
-    """The API over one client. Building it connects to nothing."""
+def create_app(client: Client, routes: Sequence[APIRouter] = ()) -> FastAPI:
+    """The API over one client, and further routes. Building it connects to nothing."""
     app = FastAPI(title="DataFlow", version=version("dataflow"), openapi_url="/openapi.json")
     app.add_exception_handler(DataFlowError, _problem)
 
@@ -67,6 +68,8 @@ def create_app(client: Client) -> FastAPI:
             state.pop(bookkeeping)
         return {**state, "counters": asdict(progress.counters), "epochs": progress.epochs}
 
+    for more in routes:
+        app.include_router(more)
     return app
 
 

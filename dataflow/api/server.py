@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from typing import TYPE_CHECKING
 
 import uvicorn
+from fastapi import APIRouter
 
 from dataflow.api.app import create_app
 from dataflow.errors import Rejected
@@ -26,10 +27,10 @@ class _Server(uvicorn.Server):
 
 
 @asynccontextmanager
-async def serving(client: Client, host: str, port: int) -> AsyncIterator[str]:
+async def serving(client: Client, host: str, port: int, routes: Sequence[APIRouter] = ()) -> AsyncIterator[str]:
     """Serve while entered; gives the address. Port 0 is any free one. `Rejected` (PORT_IN_USE) where it is taken."""
     listener = _listen(host, port)
-    server = _Server(uvicorn.Config(create_app(client), log_level="warning", access_log=False, lifespan="off"))
+    server = _Server(uvicorn.Config(create_app(client, routes), log_level="warning", access_log=False, lifespan="off"))
     task = asyncio.create_task(server.serve([listener]))
     name = f"[{host}]" if ":" in host else host
     try:

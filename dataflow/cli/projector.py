@@ -114,7 +114,9 @@ async def _recompute(
     from dataflow.projections.recompute import Swap, recompute
 
     if action is Action.REBUILD and not name:
-        raise Rejected("rebuild which?", hint=f"one of {', '.join(MODELS)}")
+        raise Rejected("rebuild which?", hint=f"one of {', '.join(MODELS)}, search")
+    if action is Action.REBUILD and name == "search":
+        return await _search_anew(journal, models, as_json)
     swap = Swap.ALWAYS if action is Action.REBUILD else Swap.IF_DIFFERENT if repair else Swap.NEVER
     found: list[Outcome] = []
     async with models.store:
@@ -126,6 +128,27 @@ async def _recompute(
     if as_json:
         emit({"status": _verdict(found, swap is Swap.NEVER), "read_models": [asdict(one) for one in found]})
     return FAILED if swap is Swap.NEVER and any(one.different for one in found) else DONE
+
+
+async def _search_anew(journal: Journal, models: ReadModels, as_json: bool) -> int:
+    from dataflow.errors import Rejected
+    from dataflow.projections.projector import Projector
+    from dataflow.projections.search import until_served
+
+    if not models.settings.search_url:
+        raise Rejected("there is no Elasticsearch", hint="set search_url")
+    search = models.search_projection(models.settings.search_url)
+    async with search:
+        await search.begin_build()
+    await Projector(journal, [search]).catch_up()
+    async with search:
+        await until_served(search)
+        position = await search.position()
+    if as_json:
+        emit({"status": "done", "position": position})
+    else:
+        say(f"search: up to event {position:,}")
+    return DONE
 
 
 def _verdict(found: Sequence[Outcome], looked: bool) -> str:

@@ -25,16 +25,21 @@ def up(host: str = _HOST, port: int = _PORT, as_json: bool = JSON) -> None:
 
 
 async def _up(host: str, port: int, as_json: bool) -> int:
+    from dataflow.api.app import PREFIX
+    from dataflow.api.past import past_routes
+    from dataflow.api.query import query_routes
     from dataflow.api.server import serving
+    from dataflow.projections.configured import ReadModels
 
     chosen = settings()
     with _interrupt() as interrupt:
-        async with (
-            session(chosen, note, worker=True, project=True) as platform,
-            serving(platform.client, host or chosen.api_host, chosen.api_port if port < 0 else port) as address,
-        ):
-            _announce(platform, address, as_json)
-            await interrupt.wait()
+        async with session(chosen, note, worker=True, project=True) as platform:
+            journal = platform.journal
+            routes = [past_routes(journal, PREFIX), query_routes(ReadModels(chosen), journal, PREFIX)]
+            where = host or chosen.api_host, chosen.api_port if port < 0 else port
+            async with serving(platform.client, *where, routes) as address:
+                _announce(platform, address, as_json)
+                await interrupt.wait()
     return DONE
 
 

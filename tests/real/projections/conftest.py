@@ -11,7 +11,7 @@ import pytest
 from dataflow.journal import MemoryJournal
 from dataflow.projections.store import Store
 
-sys.path.insert(0, str(Path(__file__).parents[2] / "unit" / "projections"))
+sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parents[2] / "unit" / "projections")]
 
 
 @pytest.fixture

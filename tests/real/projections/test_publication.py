@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
-import json
 import random
 from collections import defaultdict
 from typing import Any
 
 import pytest
-from aiokafka import AIOKafkaConsumer
 from lives import Lives
+from readers import published
 from servers.places import Site
 
 from dataflow.domain.record import EventRecord, digest
@@ -24,29 +22,6 @@ from dataflow.projections.publication import Publication
 @pytest.fixture
 def brokers(kafka: Site) -> str:
     return f"127.0.0.1:{kafka.port}"
-
-
-async def published(brokers: str, topic: str, count: int) -> list[dict[str, Any]]:
-    """All that a reader of committed messages sees, once it has seen `count`."""
-    consumer = AIOKafkaConsumer(
-        topic, bootstrap_servers=brokers, isolation_level="read_committed", auto_offset_reset="earliest"
-    )
-    await consumer.start()
-    found: list[dict[str, Any]] = []
-    try:
-        async with asyncio.timeout(60):
-            while len(found) < count:
-                for messages in (await consumer.getmany(timeout_ms=500)).values():
-                    for message in messages:
-                        value = json.loads(message.value)
-                        assert message.key == value["stream"].encode()
-                        assert dict(message.headers)["type"] == value["type"].encode()
-                        found.append(value)
-        extra = await consumer.getmany(timeout_ms=500)
-        assert not extra, "more than there is"
-    finally:
-        await consumer.stop()
-    return found
 
 
 async def test_each_event_once_in_the_order_of_its_pipeline(journal: MemoryJournal, brokers: str, unique: str) -> None:
