@@ -60,10 +60,12 @@ def projector_queue(task_queue: str) -> str:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProjectorTuning:
-    """How the projector's workflow paces its activity; seconds."""
+    """How the projector's workflow paces its activity; seconds. `stints` activities are one run of the workflow: then
+    it continues as new, before its history grows long."""
 
     heartbeat_timeout: float = 8.0
     stint: float = 600.0
+    stints: int = 100
     again: float = 10.0
 
 

@@ -17,9 +17,6 @@ with workflow.unsafe.imports_passed_through():
     from workflows.calls import LOST_WORKER
     from workflows.names import PROJECTOR, ProjectorTuning
 
-STINTS = 100
-"""Activities of one run of the workflow: then it continues as new, before its history grows long."""
-
 GRACE = timedelta(minutes=2)
 
 
@@ -32,7 +29,7 @@ class ProjectorWorkflow:
 
     @workflow.run
     async def run(self, tuning: ProjectorTuning) -> None:
-        for _ in range(STINTS):
+        for _ in range(tuning.stints):
             try:
                 self._last = await self._stint(tuning)
             except ActivityError as failed:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict
 from importlib.metadata import version
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
-from fastapi import APIRouter, FastAPI, Request
+from fastapi import APIRouter, FastAPI, Query, Request
 from fastapi.responses import JSONResponse
 from pydantic import TypeAdapter
 
@@ -54,10 +54,15 @@ def create_app(client: Client, routes: Sequence[APIRouter] = ()) -> FastAPI:
         return JSONResponse({"status": "ok" if healthy else "unavailable"}, 200 if healthy else 503)
 
     @app.get(f"{PREFIX}/pipelines")
-    async def pipelines(status: str | None = None) -> dict[str, Any]:
-        """All pipelines that are not deleted."""
+    async def pipelines(
+        status: str | None = None,
+        limit: Annotated[int | None, Query(ge=1)] = None,
+        offset: Annotated[int, Query(ge=0)] = 0,
+    ) -> dict[str, Any]:
+        """All pipelines that are not deleted, by name; a page of them where a limit is given. `total` counts all."""
         found = await client.list(status)
-        return {"pipelines": [asdict(one) for one in found], "total": len(found)}
+        page = found[offset : None if limit is None else offset + limit]
+        return {"pipelines": [asdict(one) for one in page], "total": len(found)}
 
     @app.get(f"{PREFIX}/pipelines/{{pipeline}}")
     async def pipeline(pipeline: str) -> dict[str, Any]:

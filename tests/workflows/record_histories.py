@@ -23,7 +23,7 @@ from dataflow.domain.state import Status
 from dataflow.platform import Platform, platform
 from dataflow.sdk import Client
 from dataflow.settings import Settings
-from workflows.names import Tuning, workflow_id
+from workflows.names import PROJECTOR, ProjectorTuning, Tuning, projector_id, projector_queue, workflow_id
 
 FOLDER = Path(__file__).parent / "histories"
 
@@ -153,11 +153,26 @@ async def record(here: Platform, version: str) -> None:
     print(name, len(history.events), "events")
 
 
+async def record_projector(here: Platform, version: str) -> None:
+    """One run of it, up to its continuing as new. Needs a platform with the projector."""
+    temporal, queue = here.client.temporal, here.settings.task_queue
+    await temporal.get_workflow_handle(projector_id(queue)).terminate()  # the platform's own, with stints of minutes
+    tuning = ProjectorTuning(stint=0.2, stints=3)
+    handle = await temporal.start_workflow(PROJECTOR, tuning, id="short", task_queue=projector_queue(queue))
+    first = (await handle.describe()).run_id
+    while (await temporal.get_workflow_handle("short").describe()).run_id == first:
+        await asyncio.sleep(0.05)
+    history = await temporal.get_workflow_handle("short", run_id=first).fetch_history()
+    write(FOLDER / f"{version}-projector.json", history.to_json())
+    print("projector", len(history.events), "events")
+
+
 async def main(version: str) -> None:
     FOLDER.mkdir(exist_ok=True)
     with tempfile.TemporaryDirectory() as home:
-        async with platform(Settings.load(home=Path(home)), actor="recorder") as here:
+        async with platform(Settings.load(home=Path(home)), project=True, actor="recorder") as here:
             await record(here, version)
+            await record_projector(here, version)
 
 
 if __name__ == "__main__":

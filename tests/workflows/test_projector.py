@@ -17,6 +17,7 @@ from dataflow.projections.configured import ReadModels
 from dataflow.projections.projector import Projector
 from dataflow.projections.store import Store
 from dataflow.settings import Settings
+from workflows.names import PROJECTOR, ProjectorTuning, projector_id, projector_queue
 
 
 @pytest.fixture
@@ -70,6 +71,24 @@ async def test_rows_follow_each_command(projecting: Callable[..., AsyncExitStack
         row = await until_counted(up, name, state.version)
         assert (row["status"], row["total_records"]) == ("completed", 10)
         await start_projector(up.client.temporal, up.settings)  # again: the one that is there goes on
+
+
+async def test_it_continues_as_new(projecting: Callable[..., AsyncExitStack]) -> None:
+    async with projecting() as up:
+        temporal, queue = up.client.temporal, projector_queue(up.settings.task_queue)
+        tuning = ProjectorTuning(stint=0.1, stints=2)
+        own = f"short-{uuid4().hex[:8]}"
+        handle = await temporal.start_workflow(PROJECTOR, tuning, id=own, task_queue=queue)
+        first = (await handle.describe()).run_id
+        # The other one holds the worker's only place: it gives way here.
+        await temporal.get_workflow_handle(projector_id(up.settings.task_queue)).cancel()
+        any_run = temporal.get_workflow_handle(own)
+        while (await any_run.describe()).run_id == first:
+            await asyncio.sleep(0.05)
+        history = await temporal.get_workflow_handle(own, run_id=first).fetch_history()
+        assert history.events[-1].HasField("workflow_execution_continued_as_new_event_attributes")
+        assert len(history.events) < 30
+        await any_run.terminate()
 
 
 async def test_it_goes_on_elsewhere(projecting: Callable[..., AsyncExitStack], monkeypatch: pytest.MonkeyPatch) -> None:

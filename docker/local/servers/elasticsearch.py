@@ -96,5 +96,5 @@ ELASTICSEARCH = Server(
     install=install,
     launch=launch,
     ready=ready,
-    variables=lambda site: {"DATAFLOW_ELASTICSEARCH_URL": f"http://127.0.0.1:{site.port}"},
+    variables=lambda site: {"DATAFLOW_SEARCH_URL": f"http://127.0.0.1:{site.port}"},
 )

@@ -84,7 +84,7 @@ async def test_every_store_down_and_back(own: Fleet, temporal: Address, settings
         }
     )
     models = ReadModels(chosen)
-    async with platform(chosen, project=True, actor="tester") as up, asyncio.timeout(200):
+    async with platform(chosen, project=True, actor="tester") as up, asyncio.timeout(270):
         first = await run(up, 10)
         await until_current(models, up)
 

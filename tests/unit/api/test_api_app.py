@@ -124,3 +124,9 @@ async def test_a_port_that_is_taken(client: Client) -> None:
             async with serving(client, "127.0.0.1", taken.getsockname()[1]):  # type: ignore[arg-type]
                 pass
     assert caught.value.code == "PORT_IN_USE" and "--port" in caught.value.hint
+
+
+async def test_pipelines_in_pages(http: httpx.AsyncClient) -> None:
+    answer = (await http.get("/api/v1/pipelines", params={"limit": 1, "offset": 1})).json()
+    assert answer["total"] == 2 and [one["id"] for one in answer["pipelines"]] == ["b"]
+    assert (await http.get("/api/v1/pipelines", params={"limit": 0})).status_code == 422
