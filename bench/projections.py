@@ -3,10 +3,11 @@
     python bench/projections.py [--events 1000000] [--rate 500] [--seconds 20] [--readmodel-url URL]
                                 [--search-url http://127.0.0.1:9200] [--json]
 
-Other work on the machine shows in the seconds, hardly in the CPU seconds: compare those. The journal is SQLite in a temporary folder, the read models too unless a URL is given. Replay: all read models from the
-first event, and the state of every pipeline by folding. Lag: events are appended at an even rate, by 20 pipelines, three
-at a time as segments write them; it is taken from the event's time to the commit of its rows. Search: from the append
-of a pipeline's first event to the answer that has it.
+Other work on the machine shows in the seconds, hardly in the CPU seconds: compare those. The journal is SQLite in a
+temporary folder, the read models too unless a URL is given. Replay: all read models from the first event, and the state
+of every pipeline by folding. Lag: events are appended at an even rate, by 20 pipelines, three at a time as segments
+write them; it is taken from the event's time to the commit of its rows. Search: from the append of a pipeline's first
+event to the answer that has it.
 """
 
 from __future__ import annotations
@@ -133,7 +134,7 @@ async def lag(journal: Any, store: Any, writers: list[Writer], rate: int, second
         await journal.append(writer.state.pipeline_id, before, records)
         written += len(records)
     end = await journal.end()
-    while min(one["position"] for one in projector.told().values()) < end:
+    while min(one["position"] for one in projector.told().values()) < end:  # noqa: ASYNC110
         await asyncio.sleep(0.01)
     stop.set()
     await running
@@ -159,7 +160,7 @@ async def search(journal: Any, url: str, tries: int) -> dict[str, Any]:
         name = f"found-{uuid4().hex}"
         await journal.append(name, 0, Writer(name).records())
         begun = time.perf_counter()
-        while not (await by_words(url, projection.prefix, name, ["pipelines"], 1)).parts["pipelines"].hits:
+        while not (await by_words(url, projection.prefix, name, ["pipelines"], 1)).parts["pipelines"].hits:  # noqa: ASYNC110
             await asyncio.sleep(0.02)
         taken.append(time.perf_counter() - begun)
     stop.set()
