@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol, Self
+from typing import Protocol, Self, runtime_checkable
 
 from dataflow.domain.events import EVENT_TYPES
 from dataflow.domain.record import EventRecord
@@ -33,6 +33,15 @@ class Projection(Protocol):
     async def apply(self, entries: Sequence[Entry]) -> None:
         """Take in the events, which follow each other without a gap and begin at or before `position() + 1`. Those that
         were taken in before are passed over."""
+
+
+@runtime_checkable
+class Peeking(Protocol):
+    """A projection that entering would take away from whoever runs it: its position can be looked at from outside."""
+
+    async def peek(self) -> int:
+        """As `position`, without being entered, and without disturbing who is."""
+        ...
 
 
 def following(entries: Sequence[Entry], position: int) -> Sequence[Entry]:

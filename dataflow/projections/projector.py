@@ -124,7 +124,7 @@ class Projector:
                         if failures:
                             log.warning("projection %s goes on at %d", projection.name, position)
                             failures, following.degraded = 0, ""
-            except DataFlowError as error:
+            except Exception as error:  # noqa: BLE001  (told and logged; a fault in one must not stop the others)
                 self._degraded(projection, error, first=not failures)
                 await _pause(stop, AGAIN[min(failures, len(AGAIN) - 1)])
                 failures += 1
@@ -157,11 +157,14 @@ class Projector:
                 log.warning("read model %s is of version %d: rebuilding", projection.name, place.version)
                 await recompute(self._journal, self._store, projection.model, Swap.ALWAYS)
 
-    def _degraded(self, projection: Projection, error: DataFlowError, *, first: bool) -> None:
+    def _degraded(self, projection: Projection, error: Exception, *, first: bool) -> None:
         following = self.following[projection.name]
-        following.degraded = f"{error.code}: {error}"
+        foreseen = isinstance(error, DataFlowError)
+        code = error.code if isinstance(error, DataFlowError) else f"INTERNAL: {type(error).__name__}"
+        following.degraded = f"{code}: {error}"
         if first or not isinstance(error, Retryable):
-            log.warning("projection %s stands still at %d: %s", projection.name, following.position, error)
+            where = (projection.name, following.position, error)
+            log.warning("projection %s stands still at %d: %s", *where, exc_info=None if foreseen else error)
 
 
 async def _pause(stop: asyncio.Event, seconds: float) -> None:

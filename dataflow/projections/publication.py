@@ -13,6 +13,8 @@ from typing import Any, Final, Self
 
 import polars as pl
 
+from dataflow.connectors.kafka.cluster import Cluster
+from dataflow.connectors.kafka.receipts import Receipts
 from dataflow.connectors.kafka.sink import KafkaSink
 from dataflow.connectors.kafka.sink_config import KafkaSinkConfig
 from dataflow.connectors.kafka.writer import KafkaWriter
@@ -29,6 +31,9 @@ SCHEMA: Final = pl.Schema({"stream": pl.String, "type": pl.String, "value": pl.S
 PARTITIONS: Final = 3
 """Of a topic that is made; an event's key is its stream, so each pipeline's events stay in order."""
 
+PEEK: Final = 10.0
+"""Seconds that a look at the position waits for a transaction under way."""
+
 
 class Publication:
     """`Projection` to `topic` at `brokers`; the topic is made where there is none. Readers ask for `read_committed`."""
@@ -36,7 +41,7 @@ class Publication:
     name: Final = "publication"
 
     def __init__(self, brokers: str, topic: str) -> None:
-        config = KafkaSinkConfig(
+        self._config = config = KafkaSinkConfig(
             brokers=brokers,
             topic=topic,
             format="string",
@@ -64,6 +69,14 @@ class Publication:
 
     async def position(self) -> int:
         receipt = await self._open.last_receipt()
+        return int(receipt.positions[SPLIT]) if receipt else 0
+
+    async def peek(self) -> int:
+        """See `Peeking`: entering would fence the projector that publishes."""
+        cluster = Cluster(self._config, Path())
+        if self._config.receipts_topic not in await cluster.partitions(self._config.receipts_topic):
+            return 0
+        receipt = await Receipts(cluster, self._config.receipts_topic).last(self._lane, PEEK)
         return int(receipt.positions[SPLIT]) if receipt else 0
 
     async def apply(self, entries: Sequence[Entry]) -> None:

@@ -8,7 +8,7 @@ from datetime import datetime
 
 from dataflow.errors import DataFlowError
 from dataflow.journal.base import Journal
-from dataflow.projections.base import Projection
+from dataflow.projections.base import Peeking, Projection
 from dataflow.projections.store import TableProjection
 
 
@@ -31,13 +31,17 @@ async def standings(journal: Journal, projections: Sequence[Projection], now: da
 
 
 async def _standing(journal: Journal, projection: Projection, now: datetime) -> Standing:
+    building = None
     try:
-        async with projection:
-            if isinstance(projection, TableProjection):
-                place = await projection.place()
-                position, building = place.position, place.building
-            else:
-                position, building = await projection.position(), None
+        if isinstance(projection, Peeking):
+            position = await projection.peek()
+        else:
+            async with projection:
+                if isinstance(projection, TableProjection):
+                    place = await projection.place()
+                    position, building = place.position, place.building
+                else:
+                    position = await projection.position()
     except DataFlowError as error:
         return Standing(projection.name, degraded=f"{error.code}: {error}")
     missing = await journal.tail(position, 1)

@@ -9,7 +9,7 @@ from itertools import islice
 
 from dataflow.journal.base import Entry, Journal
 
-KEPT = 4096
+KEPT = 1000
 """Newest events that are kept at hand, for projections that are a little behind the first."""
 
 POLL = 0.1

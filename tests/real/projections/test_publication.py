@@ -61,8 +61,12 @@ def _rows(journal: MemoryJournal, position: int) -> Any:
 
 async def test_who_takes_over_fences_who_was_there(journal: MemoryJournal, brokers: str, unique: str) -> None:
     await Lives(journal).live(50)
+    assert await Publication(brokers, unique).peek() == 0
     async with Publication(brokers, unique) as one:
         await one.apply(await journal.tail(0, 20))
+        assert await Publication(brokers, unique).peek() == 20
+        await one.apply(await journal.tail(20, 10))  # a look does not fence
+        assert await Publication(brokers, unique).peek() == 30
         await Projector(journal, [Publication(brokers, unique)]).catch_up()
         with pytest.raises(Fenced):
             await one.apply(await journal.tail(20, 20))

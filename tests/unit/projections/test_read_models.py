@@ -242,7 +242,7 @@ async def test_offset_and_rows_move_together(journal: MemoryJournal, store: Stor
 async def test_a_store_that_is_away_is_told_and_the_others_go_on(journal: MemoryJournal, store: Store) -> None:
     class Away:
         name = "away"
-        back = False
+        back = faulty = False
         taken = 0
 
         async def __aenter__(self) -> Away:
@@ -252,6 +252,8 @@ async def test_a_store_that_is_away_is_told_and_the_others_go_on(journal: Memory
             return None
 
         async def position(self) -> int:
+            if self.faulty:
+                raise KeyError("a fault of ours")
             if not self.back:
                 raise Retryable("nobody answers", code="CONNECTION_FAILED")
             return self.taken
@@ -268,6 +270,10 @@ async def test_a_store_that_is_away_is_told_and_the_others_go_on(journal: Memory
     while projector.told()["audit"]["position"] < 200:
         await asyncio.sleep(0.01)
     assert "CONNECTION_FAILED" in projector.told()["away"]["degraded"]
+    away.faulty = True
+    while "INTERNAL: KeyError" not in projector.told()["away"]["degraded"]:
+        await asyncio.sleep(0.01)
+    away.faulty = False
     away.back = True
     while away.taken < 200 or projector.told()["away"]["degraded"]:
         await asyncio.sleep(0.01)
