@@ -80,7 +80,8 @@ def build_chain(spec: PipelineSpec, index: int, context: Context, references: Re
 def _build(kind: Kind, stage: StageSpec, path: str, context: Context, references: References | None) -> Any:
     try:
         found = component(kind, stage.type)
-        written = options_of(found, {**stage.options, **{key: getattr(stage, key) for key in stage.model_fields_set}})
+        framed = {key: getattr(stage, key) for key in stage.model_fields_set if key in type(stage).model_fields}
+        written = options_of(found, {**stage.options, **framed})  # an option may be called like a method (`schema`)
         resolved = (references or References.of_process()).resolve(written)
         return found.build(configure(found, resolved, written), context)
     except InvalidSpec as refused:

@@ -116,6 +116,15 @@ class Lagging(Protocol):
         most some seconds ago. Splits of which nothing is known are left out. Called often: it asks nobody."""
 
 
+@runtime_checkable
+class Probing(Protocol):
+    """A source or sink that can tell whether the system behind it serves."""
+
+    async def probe(self) -> str:
+        """Ask for what this component needs there, and change nothing. A line for people; raises `Retryable` where the
+        system does not answer, `Rejected` where it refuses or lacks something."""
+
+
 @dataclass(frozen=True, slots=True)
 class Applied:
     """What goes on; what became an error (columns of `REJECTS`); how many rows were filtered out, and the net number

@@ -71,7 +71,14 @@ def create_app(client: Client, routes: Sequence[APIRouter] = ()) -> FastAPI:
         state: dict[str, Any] = _STATES.dump_python(progress.state, mode="json")
         for bookkeeping in ("recent_batches", "recent_offsets"):
             state.pop(bookkeeping)
-        return {**state, "counters": asdict(progress.counters), "epochs": progress.epochs}
+        return {
+            **state,
+            "counters": asdict(progress.counters),
+            "epochs": progress.epochs,
+            "lag": dict(progress.lag),
+            "lanes": {name: asdict(doing) for name, doing in progress.lanes.items()},
+            "blocked": list(progress.blocked),
+        }
 
     for more in routes:
         app.include_router(more)

@@ -13,6 +13,8 @@ from pathlib import Path
 from tempfile import TemporaryFile
 from typing import TYPE_CHECKING, Literal
 
+import typer
+
 from dataflow.cli.result import DONE, FAILED, JSON, emit, perform, say
 
 if TYPE_CHECKING:
@@ -30,19 +32,25 @@ class Finding:
     detail: str
 
 
-def doctor(as_json: bool = JSON) -> None:
+_FILES = typer.Argument(None, help="Pipeline files whose systems are asked too.", show_default=False)
+
+
+def doctor(files: list[str] = _FILES, as_json: bool = JSON) -> None:
     """Look whether all that is needed is here.
 
-    Versions, Temporal, disk, ports, the journal. Exit 1 if something is bad."""
-    perform(_doctor(as_json), as_json=as_json)
+    Versions, Temporal, disk, ports, the journal; with pipeline files also whether the systems behind their sources and
+    sinks serve them. Exit 1 if something is bad."""
+    perform(_doctor(files or [], as_json), as_json=as_json)
 
 
-async def _doctor(as_json: bool) -> int:
+async def _doctor(files: list[str], as_json: bool) -> int:
     from dataflow.cli.session import settings
 
     chosen = settings()
     findings = [*_python(), *_packages(), *_home(chosen), await _temporal(chosen), *_ports(chosen)]
     findings.append(await _journal(chosen))
+    for file in files:
+        findings += await _systems(file, chosen)
     worst = "bad" if any(f.verdict == "bad" for f in findings) else "ok"
     if as_json:
         emit({"status": worst, "findings": [asdict(finding) for finding in findings]})
@@ -154,6 +162,20 @@ async def _journal(chosen: Settings) -> Finding:
     if broken:
         return Finding("journal", "bad", "; ".join(f"{one.stream}/{one.sequence}: {one.reason}" for one in broken[:5]))
     return Finding("journal", "ok", f"{end:,} events in {len(streams):,} streams, every chain of hashes whole")
+
+
+async def _systems(file: str, chosen: Settings) -> list[Finding]:
+    """What the systems behind a pipeline file say, each in some seconds."""
+    from dataflow import specfile
+    from dataflow.errors import InvalidSpec
+    from dataflow.probe import probe
+
+    try:
+        spec = specfile.load(file).spec
+    except InvalidSpec as refused:
+        return [Finding(file, "bad", f"{refused} (dataflow validate shows where)")]
+    found = await probe(spec, home=chosen.home)
+    return [Finding(f"{file} {one.path}", "ok" if one.healthy else "bad", f"{one.type}: {one.detail}") for one in found]
 
 
 COMMANDS = (doctor,)

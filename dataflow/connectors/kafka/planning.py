@@ -43,6 +43,8 @@ async def selected(cluster: Cluster, config: KafkaSourceConfig) -> dict[str, Top
 async def bounds_of(cluster: Cluster, topics: Mapping[str, Topic]) -> Bounds:
     """The first offset of every partition, and the one after its last committed message."""
     parts = [TopicPartition(topic.name, number) for topic in topics.values() for number in range(topic.partitions)]
+    if not parts:
+        return {}
     async with cluster.consumer({}) as consumer, translated(f"Kafka at {cluster.brokers}", cluster.timeout):
         first = await consumer.beginning_offsets(parts)
         ends = await consumer.end_offsets(parts)

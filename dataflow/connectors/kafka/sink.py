@@ -12,11 +12,13 @@ from dataflow.connectors.kafka.audit import KafkaAudit
 from dataflow.connectors.kafka.cluster import Cluster, partitions_of
 from dataflow.connectors.kafka.encode import Encoder
 from dataflow.connectors.kafka.errors import translated
+from dataflow.connectors.kafka.planning import bounds_of
 from dataflow.connectors.kafka.producer import check_codec
 from dataflow.connectors.kafka.receipts import Receipts
 from dataflow.connectors.kafka.retire import retire_older
 from dataflow.connectors.kafka.sink_config import KafkaSinkConfig, Mode
 from dataflow.connectors.kafka.topics import check_transaction_timeout, ensure_topic
+from dataflow.connectors.kafka.topology import topics_of
 from dataflow.connectors.kafka.writer import KafkaWriter
 from dataflow.domain.flow import Delivery, Lane
 from dataflow.errors import InvalidSpec, NotFound, Problem
@@ -64,12 +66,22 @@ class KafkaSink:
             await Receipts(self._cluster, config.receipts_topic).ensure(admin, config.replication)
         await retire_older(self._cluster, config, lanes)
 
+    async def probe(self) -> str:
+        """See `Probing`: a topic must be there, unless it is to be made, and is led by a broker."""
+        topic = self._config.one_topic
+        found = await topics_of(self._cluster, [topic] if topic is not None else [])
+        if topic is not None and topic not in found and self._config.partitions is None:
+            raise NotFound(f"there is no topic {topic!r}", hint="make it, or set partitions to have it made")
+        await bounds_of(self._cluster, found)
+        told = "the topic is not made yet" if topic is not None and topic not in found else "ready to write"
+        return f"{self._cluster.brokers} answers: {told}"
+
     def open(self, lane: Lane, schema: pl.Schema) -> KafkaWriter:
         return KafkaWriter(self._cluster, self._config, lane, Encoder(self._config, schema))
 
     async def complete(self, lanes: Sequence[Lane]) -> Mapping[str, Any]:
         """Nothing is left to do: every epoch was published by its own commit."""
-        return {"topic": self._config.one_topic} if self._config.one_topic is not None else {}
+        return {"topic": self._config.one_topic or "of each row"}
 
     async def audit(self, lanes: Sequence[Lane]) -> Audit:
         """See the seam, and `audit` for what is counted and what is not."""

@@ -66,6 +66,13 @@ class KafkaSource:
         found = await planning.pinned(self._cluster, self._config, topics, bounds)
         return self._discovery(Pin(found, *await self._codec.found(list(topics), bounds)))
 
+    async def probe(self) -> str:
+        """See `Probing`: the topics must be there."""
+        topics = await planning.selected(self._cluster, self._config)
+        await planning.bounds_of(self._cluster, topics)
+        partitions = sum(topic.partitions for topic in topics.values())
+        return f"{self._cluster.brokers} answers: {len(topics)} topics, {partitions} partitions"
+
     async def grown(self, pin: str) -> Discovery | None:
         """See `Growing`. Raises `Rejected` (TOPIC_RECREATED) and `NotFound` for what was planned and is gone."""
         if self.bounded:

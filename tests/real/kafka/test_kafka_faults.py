@@ -21,6 +21,7 @@ from dataflow.domain.state import Status
 from dataflow.embedded.temporal import Address
 from dataflow.errors import Retryable
 from dataflow.platform import Platform, platform
+from dataflow.probe import probe
 from dataflow.sdk.progress import Progress
 from dataflow.settings import Settings
 
@@ -88,8 +89,12 @@ async def test_a_broker_that_stalls_or_stops(
     retry = {"max_attempts": 100, "initial": "200ms", "maximum": "1s"}
     async with moving(broker, temporal, settings, retry=retry, timeouts={"operation": "6s"}) as run:
         await run.put(100)
+        definition = (await run.platform.client.state(run.name)).definition
+        assert [health.healthy for health in await probe(definition, home=settings.home)] == [True, True]
         fleet.freeze("kafka")
         try:
+            for health in await probe(definition, home=settings.home, within=2):
+                assert (health.healthy, health.code) == (False, "TIMEOUT")
             blocked = await run.until(lambda progress: progress.blocked)
             [(lane, doing)] = blocked.blocked.items()
             assert (lane, doing.part) in {("sink-0", "sink"), ("sink-0", "source")}
@@ -103,6 +108,8 @@ async def test_a_broker_that_stalls_or_stops(
             fleet.thaw("kafka")
         await run.all_through()
         await fleet.down(["kafka"], print)
+        down = await probe(definition, home=settings.home)
+        assert [(health.path, health.healthy) for health in down] == [("source", False), ("sinks[0]", False)]
         stopped = await run.until(lambda progress: progress.state.error and progress.state.retry_count >= 2)
         assert stopped.state.error.code in ("CONNECTION_FAILED", "TIMEOUT")
         assert f"127.0.0.1:{kafka.port}" in stopped.state.error.message

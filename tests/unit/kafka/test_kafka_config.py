@@ -10,12 +10,14 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
+from dataflow.assembly import build_source, context_of
 from dataflow.connectors.kafka.cluster import Cluster
 from dataflow.connectors.kafka.sink import KafkaSink
 from dataflow.connectors.kafka.sink_config import Compression, KafkaSinkConfig
 from dataflow.connectors.kafka.source import KafkaSource
 from dataflow.connectors.kafka.source_config import KafkaSourceConfig
 from dataflow.connectors.kafka.writer import transactional_id
+from dataflow.domain.spec import PipelineSpec
 from dataflow.errors import InvalidSpec, Rejected
 from dataflow.seams import Context
 
@@ -221,3 +223,12 @@ def test_what_schemas_need() -> None:
         with pytest.raises(ValidationError):
             source(**options)
     assert source(format="protobuf", registry=registry, message="a.B").schema_ is None
+
+
+def test_an_option_called_like_a_method_reaches_its_component() -> None:
+    """`schema` is one of pydantic's own names."""
+    stages = {"source": {"type": "kafka", "brokers": "b:1", "topic": "t", "format": "avro", "schema": '"long"'}}
+    spec = PipelineSpec.model_validate({"name": "orders", **stages, "sink": {"type": "console"}})
+    built = build_source(spec, context_of(spec, home=Path()))
+    assert isinstance(built, KafkaSource)
+    assert built._config.schema_ == '"long"'
