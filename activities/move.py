@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -15,6 +15,7 @@ from temporalio import activity
 from activities.names import MOVE
 from activities.translate import heartbeating, pipeline_error, reporting
 from dataflow.assembly import build_chain, build_sink, build_source, context_of
+from dataflow.domain.flow import Position
 from dataflow.domain.orders import SegmentOrder, SegmentReport
 from dataflow.domain.spec import PipelineSpec
 from dataflow.domain.state import ErrorType
@@ -61,7 +62,7 @@ class MoveActivities:
             mover = Mover(order.lane, source, order.plan.pin, chain, limits)
             async with heartbeating(lambda: beat(mover)), sink.open(order.lane, schema) as writer:
                 running = asyncio.create_task(mover.run(writer))
-                async with _stopped_at_shutdown(mover):
+                async with _stopped_at_shutdown(mover), settling(source, order.settled):
                     await _drained(running, mover)
                 error = running.exception()
                 if error is None:
@@ -70,6 +71,26 @@ class MoveActivities:
                     raise error
                 activity.logger.warning("segment failed: %s", error)
                 return replace(mover.report, error=pipeline_error(error, ErrorType(mover.progress.culprit)))
+
+
+@asynccontextmanager
+async def settling(source: Source, positions: Mapping[str, Position]) -> AsyncIterator[None]:
+    """Beside what is done inside, tell upstream what it may forget. A hint: what goes wrong is only noted."""
+
+    async def tell() -> None:
+        for split, upto in positions.items():
+            try:
+                await source.settle(split, upto)
+            except DataFlowError as error:
+                activity.logger.warning("upstream was not told that %s is settled: %s", split, error)
+
+    telling = asyncio.create_task(tell())
+    try:
+        yield
+    finally:
+        await asyncio.wait({telling}, timeout=5.0)
+        telling.cancel()
+        await asyncio.gather(telling, return_exceptions=True)
 
 
 async def _looked_around(source: Source, order: SegmentOrder, report: SegmentReport) -> SegmentReport:

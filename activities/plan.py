@@ -8,6 +8,7 @@ from typing import Any
 
 from temporalio import activity
 
+from activities.move import settling
 from activities.names import COMPLETE, PLAN
 from activities.translate import heartbeating, reporting
 from dataflow.assembly import build_chain, build_sink, build_source, context_of
@@ -15,7 +16,7 @@ from dataflow.domain.flow import Lane
 from dataflow.domain.orders import CompleteOrder, PlanOrder
 from dataflow.domain.spec import PipelineSpec
 from dataflow.domain.state import ErrorType, Plan, PlannedLane
-from dataflow.errors import Rejected
+from dataflow.errors import DataFlowError, Rejected
 from dataflow.schemas import format_schema
 from dataflow.seams import Growing
 
@@ -110,4 +111,9 @@ class PlanActivities:
             for index, name in enumerate(spec.sink_names()):
                 async with build_sink(spec, index, context) as sink:
                     summaries[name] = dict(await sink.complete(lanes_of(order.pipeline, order.plan, name)))
+            try:
+                async with build_source(spec, context) as source, settling(source, order.settled):
+                    pass
+            except DataFlowError as error:  # a hint: what is complete stays so
+                activity.logger.warning("upstream was not told of the end: %s", error)
         return summaries

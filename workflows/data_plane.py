@@ -6,7 +6,7 @@ Everything it learns goes through the aggregate; what it keeps of its own is onl
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import asdict
 from datetime import timedelta
@@ -19,7 +19,7 @@ with workflow.unsafe.imports_passed_through():
     from activities.names import COMPLETE, MOVE, PLAN
     from dataflow.domain import commands as do
     from dataflow.domain.events import RetryScheduled
-    from dataflow.domain.flow import Lane
+    from dataflow.domain.flow import Lane, Position
     from dataflow.domain.orders import CompleteOrder, LedgerEntry, PlanOrder, SegmentOrder, SegmentReport
     from dataflow.domain.state import ErrorType, PipelineError, Plan, Status
     from dataflow.errors import DataFlowError
@@ -132,7 +132,13 @@ class DataPlane:
         while self.runnable() and not self.heavy() and not self._grown and lane.name not in self._ended:
             spec = self._aggregate.state.definition
             seconds = max(self._seconds, 2 * spec.checkpoint.interval)
-            order = SegmentOrder(lane=lane, spec=self._aggregate.state.spec, plan=plan, seconds=seconds)
+            order = SegmentOrder(
+                lane=lane,
+                spec=self._aggregate.state.spec,
+                plan=plan,
+                seconds=seconds,
+                settled=self._settled(lane.splits),
+            )
             within = seconds + 2 * spec.timeouts.batch + 60
             handle = start(MOVE, order, within=within, heartbeat=self._tuning.heartbeat_timeout)
             self._ordered[lane.name] = handle
@@ -157,6 +163,17 @@ class DataPlane:
                 await self._failed(report.error, lane.name)
             elif not report.ended and report.milliseconds >= 900 * seconds:
                 self._seconds = min(2 * self._seconds, self._tuning.segment_longest)
+
+    def _settled(self, splits: Iterable[str]) -> dict[str, Position]:
+        """How far the journal knows each split to be committed by every sink. Positions cannot be compared here: where
+        the sinks have come to different ones, nothing is said."""
+        state, found = self._aggregate.state, {}
+        for split in sorted(splits):
+            # Invariant 3: what is recorded, not what a sink has said.
+            at = [lane.positions[split] for lane in state.checkpoint.lanes.values() if split in lane.positions]
+            if len(at) == len(state.definition.sinks) and len(set(at)) == 1:
+                found[split] = at[0]
+        return found
 
     async def _record(self, lane: Lane, report: SegmentReport) -> None:
         known = self._aggregate.state.checkpoint.lanes.get(lane.name)
@@ -183,7 +200,13 @@ class DataPlane:
 
     async def _complete(self, plan: Plan) -> None:
         state = self._aggregate.state
-        order = CompleteOrder(pipeline=state.pipeline_id, generation=plan.generation, spec=state.spec, plan=plan)
+        order = CompleteOrder(
+            pipeline=state.pipeline_id,
+            generation=plan.generation,
+            spec=state.spec,
+            plan=plan,
+            settled=self._settled({split for lane in plan.lanes for split in lane.splits}),
+        )
         try:
             outputs = await start(COMPLETE, order, within=3600, heartbeat=self._tuning.heartbeat_timeout)
         except ActivityError as failed:

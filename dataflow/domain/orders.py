@@ -54,13 +54,15 @@ class PlanOrder:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SegmentOrder:
-    """Move `lane` from its sink's last receipt on, for `seconds` or `max_epochs`, or to the end of the input."""
+    """Move `lane` from its sink's last receipt on, for `seconds` or `max_epochs`, or to the end of the input.
+    `settled`: how far upstream may forget, by split."""
 
     lane: Lane
     spec: Mapping[str, Any]
     plan: Plan
     seconds: float
     max_epochs: int = 5_000
+    settled: Mapping[str, Position] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,9 +77,10 @@ class AppendOrder:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CompleteOrder:
-    """All lanes have ended: let every sink publish what only a whole run can show."""
+    """All lanes have ended: let every sink publish what only a whole run can show. `settled` as in `SegmentOrder`."""
 
     pipeline: str
     generation: int
     spec: Mapping[str, Any]
     plan: Plan
+    settled: Mapping[str, Position] = field(default_factory=dict)

@@ -9,6 +9,7 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
+from aiokafka import AIOKafkaConsumer, TopicPartition
 
 from dataflow.domain.spec import PipelineSpec
 from dataflow.domain.state import Status
@@ -77,3 +78,39 @@ async def test_twenty_thousand_messages(broker: Any, temporal: Address, settings
     assert all(ids == sorted(ids) for ids in order.values())
     [letter] = [json.loads(message.value) for message in await broker.get(f"{topic}-out.dead")]
     assert letter["where"] == f"{topic}[3]@10"
+
+
+async def test_a_group_is_told_what_is_committed_and_nothing_else(
+    broker: Any, temporal: Address, settings: Settings
+) -> None:
+    topic = await broker.topic(2)
+    for partition, size in enumerate((500, 20)):
+        values = [json.dumps({"id": n, "text": "x"}).encode() for n in range(size)]
+        await broker.put(topic, values, partition=partition)
+
+    def spec(name: str, **sink: Any) -> PipelineSpec:
+        place = {"type": "kafka", "brokers": broker.address}
+        source = {**place, "topic": topic, "until": "end", "group": f"{topic}-{name}"}
+        into = {**place, "topic": f"{topic}-{name}", "partitions": 1, "receipts_topic": f"{topic}-receipts", **sink}
+        return PipelineSpec.model_validate({"name": f"{topic}-{name}", "source": source, "sink": into})
+
+    async def committed(name: str) -> list[int | None]:
+        consumer = AIOKafkaConsumer(bootstrap_servers=broker.address, group_id=f"{topic}-{name}")
+        await consumer.start()
+        try:
+            return [await consumer.committed(TopicPartition(topic, number)) for number in (0, 1)]
+        finally:
+            await consumer.stop()
+
+    update = {"temporal_address": temporal.target, "task_queue": f"q-{uuid4().hex[:12]}"}
+    async with platform(settings.model_copy(update=update), actor="tester") as running:
+        for name, sink, ends in (("good", {}, Status.COMPLETED), ("bad", {"key": "CAST(text AS INT)"}, Status.FAILED)):
+            definition = spec(name, **sink)
+            await running.client.create(definition)
+            await running.client.start(definition.pipeline_id)
+            while (state := await running.client.state(definition.pipeline_id)).status is Status.RUNNING:
+                await asyncio.sleep(0.1)
+            assert state.status is ends, state.error
+    assert await committed("good") == [500, 20]
+    assert await committed("bad") == [None, None]
+    assert await broker.get(f"{topic}-bad") == []
