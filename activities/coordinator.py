@@ -21,7 +21,7 @@ from dataflow.domain.coordinator.orders import (
     RecallOrder,
     SurveyOrder,
 )
-from dataflow.domain.coordinator.packing import cut, encoded
+from dataflow.domain.coordinator.packing import cut
 from dataflow.domain.coordinator.report import report_of
 from dataflow.domain.coordinator.state import CoordinatorState
 from dataflow.domain.orders import AppendOrder
@@ -33,6 +33,10 @@ from dataflow.journal.history import coordinators, folded, is_pipeline, keep_sna
 from workflows.names import workflow_id
 
 _SURVEYED_AT_ONCE = 200
+
+WITHIN = 500
+"""Snapshots are as far apart as the aggregate says for this many pipelines, and in proportion for more: writing them
+stays a small part of the work."""
 
 
 class AdmissionActivities:
@@ -75,7 +79,7 @@ class CoordinatorActivities:
             return Recalled(sequence=0, parts=0, pipelines=pipelines)
         upto = head.sequence if order.upto is None else order.upto
         parts = cut(await folded(self._journal, order.stream, upto, coordinators()))
-        return Recalled(sequence=upto, parts=len(parts), text=encoded(parts[order.part]), pipelines=pipelines)
+        return Recalled(sequence=upto, parts=len(parts), text=parts[order.part], pipelines=pipelines)
 
     @activity.defn(name=NOTIFY.name)
     async def notify(self, order: NotifyOrder) -> list[str]:
@@ -102,17 +106,14 @@ class CoordinatorActivities:
         await self._link.report(report_of(None, await state_at(self._journal, pipeline)))
 
     async def _snapshot(self, records: Sequence[EventRecord]) -> None:
-        aggregate = coordinators()
-        first, last = records[0].sequence, records[-1].sequence
-        due = last // aggregate.every * aggregate.every
-        if due < first:
-            if self._folded is not None and self._folded.version == first - 1:
-                self._folded = fold(self._folded, records)
-            return
+        aggregate, stream, first = coordinators(), records[0].stream, records[0].sequence
         state = self._folded
         if state is None or (state.version, state.last_hash) != (first - 1, records[0].previous_hash):
-            state = await folded(self._journal, records[0].stream, first - 1, aggregate)
-        count = due - first + 1
-        state = await asyncio.to_thread(fold, state, records[:count])
-        await keep_snapshot(self._journal, state.coordinator_id, due, state, aggregate)
+            state = await folded(self._journal, stream, first - 1, aggregate)
+        distance = aggregate.every * max(1, -(-len(state.pipelines) // WITHIN))
+        due = records[-1].sequence // distance * distance
+        count = max(0, due - first + 1)
+        if count:
+            state = await asyncio.to_thread(fold, state, records[:count])
+            await keep_snapshot(self._journal, stream, due, state, aggregate)
         self._folded = fold(state, records[count:])

@@ -13,7 +13,12 @@ from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from typing import Any
 
-from temporalio.client import Client, WithStartWorkflowOperation, WorkflowUpdateFailedError
+from temporalio.client import (
+    Client,
+    WithStartWorkflowOperation,
+    WorkflowUpdateFailedError,
+    WorkflowUpdateRPCTimeoutOrCancelledError,
+)
 from temporalio.common import WorkflowIDConflictPolicy
 from temporalio.exceptions import ApplicationError
 from temporalio.service import RPCError
@@ -30,6 +35,9 @@ PATIENCE = 5.0
 ANSWER = 10.0
 """Seconds that a start waits for the coordinator's answer."""
 
+NOT_REACHED = (RPCError, TimeoutError, WorkflowUpdateFailedError, WorkflowUpdateRPCTimeoutOrCancelledError)
+"""What it looks like when the coordinator does not answer: the client reports a cancelled update as the last."""
+
 _log = logging.getLogger(__name__)
 
 
@@ -42,6 +50,7 @@ class CoordinatorLink:
         self._client = client
         self._task_queue = task_queue
         self._limits = limits
+        self._spoke = False
         self._reports: Together[PipelineReport, None] = Together(self._send_reports, 500)
         self._requests: Together[AdmissionRequest, Decision] = Together(self._send_requests, 200)
         self._missed: dict[str, PipelineReport] = {}
@@ -68,7 +77,7 @@ class CoordinatorLink:
         try:
             async with asyncio.timeout(ANSWER):
                 return await self._requests(request)
-        except (RPCError, TimeoutError, WorkflowUpdateFailedError) as error:
+        except NOT_REACHED as error:
             _log.warning("%s starts without the coordinator: %s", request.report.pipeline_id, error or "no answer")
             return Decision(admission=Admission.UNANSWERED, reason=str(error) or "the coordinator does not answer")
 
@@ -76,9 +85,19 @@ class CoordinatorLink:
         """Tell of this worker."""
         await self._signal("present", presence)
 
-    async def left(self, worker: str) -> None:
-        """Tell that this worker takes no more work."""
-        await self._signal("left", worker)
+    async def leave(self, worker: str = "") -> None:
+        """This process ends, and with it the worker, if it is one. Returns when all it has said is recorded."""
+        if not self._spoke:
+            return
+        handle = self._client.get_workflow_handle(self.coordinator)
+        while True:
+            try:
+                await handle.execute_update("leave", worker)
+                return
+            except WorkflowUpdateFailedError as failed:
+                if not is_busy(failed):
+                    raise
+                await asyncio.sleep(0.05)
 
     async def beat(self) -> None:
         """Tell of the pipelines that have recorded something since the last beat, and what was missed before."""
@@ -108,6 +127,7 @@ class CoordinatorLink:
         return [None] * len(reports)
 
     async def _send_requests(self, requests: Sequence[AdmissionRequest]) -> list[Decision]:
+        self._spoke = True
         async with asyncio.timeout(ANSWER):
             while True:
                 begin = WithStartWorkflowOperation[Any, Any](
@@ -126,11 +146,16 @@ class CoordinatorLink:
                     )
                     return decisions
                 except WorkflowUpdateFailedError as failed:
-                    if not isinstance(failed.cause, ApplicationError) or failed.cause.type != "BUSY":
+                    if not is_busy(failed):
                         raise
                     await asyncio.sleep(0.05)  # it continues as new
+                finally:
+                    # The operation keeps its error in a future of its own; looked at, or asyncio calls it forgotten.
+                    told = asyncio.ensure_future(begin.workflow_handle())
+                    told.add_done_callback(lambda done: done.cancelled() or done.exception())
 
     async def _signal(self, name: str, argument: Any) -> None:
+        self._spoke = True
         await self._client.start_workflow(
             COORDINATOR,
             args=self._start_args(),
@@ -143,3 +168,8 @@ class CoordinatorLink:
 
     def _start_args(self) -> list[Any]:
         return [CoordinatorCarried(coordinator_id=self.coordinator, task_queue=self._task_queue), b""]
+
+
+def is_busy(failed: WorkflowUpdateFailedError) -> bool:
+    """Whether the coordinator only asks to be asked again, for it continues as new."""
+    return isinstance(failed.cause, ApplicationError) and failed.cause.type == "BUSY"

@@ -14,14 +14,16 @@ from uuid import uuid4
 
 import psutil  # type: ignore[import-untyped]
 from temporalio import activity
-from temporalio.service import RPCError
 from temporalio.worker import ActivityInboundInterceptor, ExecuteActivityInput, Interceptor
 
-from activities.link import CoordinatorLink
+from activities.link import NOT_REACHED, CoordinatorLink
 from activities.names import MOVE
 from dataflow.domain.coordinator.commands import ReportResourceUsage
 from dataflow.domain.coordinator.orders import Presence
 from dataflow.domain.coordinator.state import Limits
+
+GOODBYE = 3.0
+"""Seconds that a process waits at its end for the coordinator to note it."""
 
 _log = logging.getLogger(__name__)
 
@@ -82,9 +84,6 @@ class WorkerPresence:
     async def tell(self) -> None:
         await self._link.present(Presence(usage=self.usage(), limits=self._limits))
 
-    async def leave(self) -> None:
-        await self._link.left(self.name)
-
 
 @asynccontextmanager
 async def reporting_load(link: CoordinatorLink, worker: WorkerPresence | None, every: float) -> AsyncIterator[None]:
@@ -106,10 +105,9 @@ async def reporting_load(link: CoordinatorLink, worker: WorkerPresence | None, e
         telling.cancel()
         await asyncio.wait({telling})
         with _later():
-            async with asyncio.timeout(2):
-                if worker is not None:
-                    await worker.leave()
+            async with asyncio.timeout(GOODBYE):
                 await link.beat()
+                await link.leave(worker.name if worker else "")
 
 
 @contextmanager
@@ -117,5 +115,5 @@ def _later() -> Iterator[None]:
     """What cannot be told now is told next time; a worker never stops for it."""
     try:
         yield
-    except (RPCError, TimeoutError) as error:
+    except NOT_REACHED as error:
         _log.warning("the coordinator is not told: %s", error or "no answer")

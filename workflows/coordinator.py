@@ -98,7 +98,8 @@ class CoordinatorWorkflow:
     def report(self, reports: Sequence[PipelineReport]) -> None:
         """Pipelines that changed."""
         for one in reports:
-            self._take(one)
+            if isinstance(one, PipelineReport):  # sent by hand it may be anything
+                self._take(one)
 
     @workflow.signal
     def heard(self, heard: Heard) -> None:
@@ -113,11 +114,6 @@ class CoordinatorWorkflow:
         usage = presence.usage
         self._workers[usage.worker] = Order(usage, Origin(actor=f"worker:{usage.worker}"))
         self._limits = presence.limits
-
-    @workflow.signal
-    def left(self, worker: str) -> None:
-        """A worker takes no more work."""
-        self._workers[worker] = Order(c.RemoveWorker(worker=worker, reason="it left"), Origin(actor=f"worker:{worker}"))
 
     # What is asked of it
 
@@ -136,6 +132,17 @@ class CoordinatorWorkflow:
         self._check_busy()
 
     @workflow.update
+    async def leave(self, worker: str = "") -> None:
+        """A process ends, and with it this worker if it is named. Answered when what the process has said is recorded:
+        left undone, it would wait for a worker that is gone, and the next process with it."""
+        gone = c.RemoveWorker(worker=worker, reason="it left") if worker else c.Tidy(at=workflow.now())
+        await self._ask([Order(gone, Origin(actor=f"worker:{worker}" if worker else ITSELF.actor))])
+
+    @leave.validator
+    def _check_leave(self, worker: str = "") -> None:
+        self._check_busy()
+
+    @workflow.update
     async def register(self, report: PipelineReport, origin: Origin = ITSELF) -> None:
         """Add a pipeline by hand; one that is there already is an error."""
         await self._command(Order(c.RegisterPipeline(report=report), origin))
@@ -143,6 +150,8 @@ class CoordinatorWorkflow:
     @register.validator
     def _check_register(self, report: PipelineReport, origin: Origin = ITSELF) -> None:
         self._check_busy()
+        if not isinstance(report, PipelineReport):
+            raise ApplicationError("give a report and an origin", type="REJECTED", non_retryable=True)
 
     @workflow.update
     async def unregister(self, pipeline: str, origin: Origin = ITSELF) -> None:

@@ -101,4 +101,4 @@ class CoordinatorCarried:
     runs: int = 1
     recall: int | None = None
     history_events: int = 4_000
-    batch: int = 400
+    batch: int = 250

@@ -11,6 +11,7 @@ from fastapi import APIRouter, FastAPI, Query, Request
 from fastapi.responses import JSONResponse
 from pydantic import TypeAdapter
 
+from dataflow.api.system import system_routes
 from dataflow.domain.state import PipelineState
 from dataflow.errors import Conflict, DataFlowError, IllegalCommand, InvalidSpec, NotFound, Rejected, Retryable
 
@@ -80,6 +81,7 @@ def create_app(client: Client, routes: Sequence[APIRouter] = ()) -> FastAPI:
             "blocked": list(progress.blocked),
         }
 
+    app.include_router(system_routes(client), prefix=PREFIX)
     for more in routes:
         app.include_router(more)
     return app

@@ -20,6 +20,7 @@ from dataflow.cli import (
     run,
     search,
     serve,
+    system,
 )
 
 app = typer.Typer(
@@ -49,6 +50,7 @@ for module in (
     files,
     lifecycle,
     look,
+    system,
     events,
     prove,
     serve,

@@ -27,6 +27,7 @@ from dataflow.domain.state import PipelineState
 from dataflow.errors import NotFound, Retryable
 from dataflow.sdk.failures import translated
 from dataflow.sdk.progress import Progress, combine
+from dataflow.sdk.system import System
 from workflows.names import PIPELINE, Carried, Tuning, workflow_id
 
 _ANSWER = 120.0  # seconds for a command: a segment may have to drain first. `rpc_timeout` bounds single polls only.
@@ -64,6 +65,7 @@ class Client:
         self._queue = task_queue
         self._actor = actor or "sdk"
         self._tuning = tuning or Tuning()
+        self.system = System(temporal, task_queue, self._actor)
 
     async def create(self, spec: PipelineSpec) -> PipelineState:
         """Create the pipeline; `Conflict` where its id exists, or existed and was deleted."""

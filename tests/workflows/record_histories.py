@@ -109,12 +109,24 @@ async def grows(client: Client, name: str) -> None:
     await admin.close()
 
 
+async def waits_for_a_slot(client: Client, name: str) -> None:
+    await client.create(spec(f"{name}-first", rate=100, resources={"cpu_percent": 80}))
+    await client.start(f"{name}-first")
+    await client.create(spec(name))
+    assert (await client.start(name)).queued_at
+    await client.stop(name, "not today")
+    assert (await client.start(name)).queued_at
+    await client.stop(f"{name}-first")
+    await until(client, name, Status.COMPLETED)
+
+
 SCENARIOS: dict[str, Callable[[Client, str], Awaitable[None]]] = {
     "completes": completes,
     "paused-stopped-restarted": paused_stopped_restarted,
     "fails-and-is-reset": fails_and_is_reset,
     "again-and-deleted": again_and_deleted,
     "lanes-and-sinks": lanes_and_sinks,
+    "waits-for-a-slot": waits_for_a_slot,
     "grows": grows,
 }
 
@@ -138,6 +150,9 @@ async def record(here: Platform, version: str) -> None:
         history = await client.temporal.get_workflow_handle(workflow_id(name)).fetch_history()
         write(FOLDER / f"{version}-{scenario}.json", history.to_json())
         print(name, len(history.events), "events")
+    coordinator = await client.temporal.get_workflow_handle(client.system.coordinator).fetch_history()
+    write(FOLDER / f"{version}-coordinator.json", coordinator.to_json())
+    print("coordinator", len(coordinator.events), "events")
     name = f"{version.replace('.', '-')}-continued"
     short = Client(
         client.temporal,

@@ -3,17 +3,31 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from datetime import UTC, datetime
 from typing import Any
 
+import httpx
 import pytest
+from temporalio.client import WorkflowExecutionStatus, WorkflowUpdateFailedError
 
+import activities.link
+from activities.link import CoordinatorLink
+from bench.coordinator import storm
+from dataflow.api import create_app
+from dataflow.domain import commands as do
+from dataflow.domain.coordinator.commands import PipelineReport
 from dataflow.domain.coordinator.evolution import fold
 from dataflow.domain.coordinator.overview import Overview
 from dataflow.domain.coordinator.state import CoordinatorState
-from dataflow.domain.state import Status
-from dataflow.errors import Conflict
-from workflows.names import coordinator_id
+from dataflow.domain.events import seal
+from dataflow.domain.pipeline import decide
+from dataflow.domain.pipeline import fold as fold_pipeline
+from dataflow.domain.state import PipelineState, Status
+from dataflow.errors import Conflict, NotFound
+from dataflow.journal.audit import audit_verify
+from dataflow.platform import platform
+from workflows.names import CoordinatorCarried, coordinator_id, coordinator_queue, workflow_id
 
 
 class Watch:
@@ -21,22 +35,16 @@ class Watch:
 
     def __init__(self, world: Any) -> None:
         self.world = world
-        self.id = coordinator_id(world.platform.settings.task_queue)
-        self.handle = world.platform.client.temporal.get_workflow_handle(self.id)
-
-    async def overview(self) -> Overview:
-        return await self.handle.query("overview", datetime.now(UTC), result_type=Overview)
+        self.settings = world.platform.settings
+        self.system = world.platform.client.system
+        self.temporal = world.platform.client.temporal
+        self.id = coordinator_id(self.settings.task_queue)
+        self.handle = self.temporal.get_workflow_handle(self.id)
 
     async def until(self, condition: Any) -> Overview:
-        while True:
-            try:
-                found = await self.overview()
-            except Exception as early:
-                print(early)
-            else:
-                if condition(found):
-                    return found
+        while not condition(found := await self.system.overview()):
             await asyncio.sleep(0.05)
+        return found
 
     async def events(self) -> list[str]:
         return [record.type async for record in self.world.platform.journal.read(self.id)]
@@ -44,6 +52,13 @@ class Watch:
     async def folded(self) -> CoordinatorState:
         records = [record async for record in self.world.platform.journal.read(self.id)]
         return fold(CoordinatorState.empty(self.id), records)
+
+    def link(self) -> CoordinatorLink:
+        return CoordinatorLink(self.temporal, self.settings.task_queue, None)
+
+
+def report(pipeline: str, version: int = 1, status: Status = Status.CONFIGURED, **more: Any) -> PipelineReport:
+    return PipelineReport(pipeline_id=pipeline, name=pipeline, status=status, version=version, **more)
 
 
 async def test_a_pipeline_registers_itself_reports_and_is_taken_out(world: Any) -> None:
@@ -115,3 +130,155 @@ async def test_beyond_the_limits_a_start_is_refused_where_that_is_configured(new
         await client.start(names[1])
     assert refused.value.code == "LIMIT_REACHED"
     assert (await client.state(names[1])).version == 1
+
+
+async def test_it_survives_the_loss_of_its_workflow_with_all_it_knew(world: Any) -> None:
+    watch, link = Watch(world), Watch(world).link()
+    for n in range(60):
+        await link.report(report(f"p{n}"))
+    await asyncio.gather(*(link.report(report(f"p{n}", 5, Status.RUNNING, records=n)) for n in range(60)))
+    before = await watch.until(lambda now: now.records == sum(range(60)))
+    assert before.events >= 120
+    snapshot = await world.platform.journal.latest_snapshot(watch.id)
+    assert snapshot.sequence >= 100 and snapshot.sequence % 50 == 0
+    await watch.handle.terminate()
+    await link.report(report("p0", 6, Status.RUNNING, records=7))
+    after = await watch.until(lambda now: now.records == sum(range(60)) + 7)
+    assert (after.total, after.held, after.reserved_cpu_percent) == (60, 60, before.reserved_cpu_percent)
+    state = await watch.folded()
+    assert (state.version, state.held) == (after.events, 60)
+    assert await audit_verify(world.platform.journal, watch.id) is None
+
+
+async def test_there_is_one_for_all_workers(new_world: Any) -> None:
+    world = await new_world(worker_report=1)
+    watch = Watch(world)
+    async with platform(watch.settings):
+        both = await watch.until(lambda now: now.worker_count == 2)
+        assert (both.segment_slots, both.slots) == (200, 200)
+        assert len({worker.host for worker in both.workers.values()}) == 1
+        cluster = await watch.system.cluster()
+        assert [one.live for one in cluster.workers] == [True, True]
+        data = next(queue for queue in cluster.queues if queue.role == "data")
+        assert (data.kind, data.backlog, len(data.pollers) >= 1) == ("activity", 0, True)
+        assert {(queue.role, queue.kind) for queue in cluster.queues} == {
+            ("control", "workflow"),
+            ("control", "activity"),
+            ("data", "activity"),
+            ("coordinator", "workflow"),
+            ("coordinator", "activity"),
+        }
+    await watch.until(lambda now: now.worker_count == 1)
+    found = [run async for run in watch.temporal.list_workflows(f"WorkflowId = '{watch.id}'")]
+    assert len([run for run in found if run.status is WorkflowExecutionStatus.RUNNING]) == 1
+
+
+async def test_a_coordinator_that_is_down_holds_up_nobody(new_world: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(activities.link, "coordinator_queue", lambda queue: f"{queue}-nobody")
+    monkeypatch.setattr(activities.link, "ANSWER", 0.3)
+    world = await new_world()
+    client = world.platform.client
+    await client.create(world.spec())
+    assert (await client.start(world.name)).status is Status.RUNNING
+    await world.reach(Status.COMPLETED)
+    assert world.numbers == list(range(1000))
+    assert await Watch(world).events() == []
+
+
+async def test_a_start_that_waits_survives_the_loss_of_its_own_workflow(new_world: Any, faults: Any) -> None:
+    world = await new_world(max_pipelines_per_worker=1)
+    client, watch = world.platform.client, Watch(world)
+    faults.slow = 0.05
+    names = [f"{world.name}-{n}" for n in range(2)]
+    for name in names:
+        await client.create(world.spec("faulty", id=name))
+        await client.start(name)
+    await watch.until(lambda now: now.waiting == 1)
+    await client.temporal.get_workflow_handle(workflow_id(names[1])).terminate()
+    await client.stop(names[0])
+    gone = await watch.until(lambda now: now.held == 0)
+    assert gone.waiting == 0
+    assert (await watch.events())[-1] == "AdmissionWithdrawn"
+    records = [record async for record in world.platform.journal.read(names[1])]
+    await client.restore(fold_pipeline(PipelineState.empty(names[1]), records))
+    while (await client.state(names[1])).status is Status.CONFIGURED:
+        await asyncio.sleep(0.05)
+    await watch.until(lambda now: now.held == 1)
+
+
+async def test_what_the_registry_missed_is_found_in_the_journal(world: Any) -> None:
+    watch = Watch(world)
+    await watch.until(lambda now: now.worker_count == 1)
+    spec = {"name": "missed", "source": {"type": "memory", "name": "x"}, "sinks": [{"type": "memory", "name": "x"}]}
+    records = seal(
+        decide(PipelineState.empty("missed"), do.CreatePipeline(spec=spec)),
+        stream="missed",
+        after_sequence=0,
+        previous_hash="0" * 64,
+        time=datetime.now(UTC),
+    )
+    await world.platform.journal.append("missed", 0, records)
+    await watch.system.survey()
+    await watch.until(lambda now: now.total == 1)
+    assert (await watch.system.pipeline("missed")).status is Status.CONFIGURED
+
+
+async def test_registering_twice_and_unregistering_the_unknown_are_errors(world: Any) -> None:
+    watch = Watch(world)
+    await watch.until(lambda now: now.worker_count == 1)
+    await watch.handle.execute_update("register", args=[report("a"), do.Origin()])
+    with pytest.raises(WorkflowUpdateFailedError) as refused:
+        await watch.handle.execute_update("register", args=[report("a"), do.Origin()])
+    assert "registered already" in str(refused.value.cause)
+    await watch.system.unregister("a")
+    with pytest.raises(NotFound, match="not registered"):
+        await watch.system.unregister("a")
+    with pytest.raises(NotFound):
+        await watch.system.pipeline("a")
+
+
+async def test_the_api_tells_of_system_registry_and_cluster(world: Any) -> None:
+    watch, link = Watch(world), Watch(world).link()
+    statuses = [Status.RUNNING, Status.FAILED, Status.CONFIGURED]
+    for n, status in enumerate(statuses):
+        await link.report(report(f"p{n}", 4, status, group="etl"))
+    await watch.until(lambda now: now.total == 3 and now.worker_count == 1)
+    app = create_app(world.platform.client)
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://test/api/v1") as http:
+        status = (await http.get("/system/status")).json()
+        assert (status["status"], status["total"], status["held"], status["by_group"]) == ("degraded", 3, 1, {"etl": 1})
+        assert status["by_status"] == {"configured": 1, "running": 1, "failed": 1}
+        first = (await http.get("/system/pipelines", params={"limit": 2})).json()
+        assert ([one["pipeline_id"] for one in first["pipelines"]], first["next"]) == (["p0", "p1"], "p1")
+        rest = (await http.get("/system/pipelines", params={"limit": 2, "after": "p1"})).json()
+        assert ([one["pipeline_id"] for one in rest["pipelines"]], rest["next"]) == (["p2"], None)
+        failed = (await http.get("/system/pipelines", params={"status": "failed"})).json()
+        assert [one["pipeline_id"] for one in failed["pipelines"]] == ["p1"]
+        assert (await http.get("/system/pipelines/p0")).json()["holds_slot"] is True
+        unknown = await http.get("/system/pipelines/nobody")
+        assert (unknown.status_code, unknown.json()["code"]) == (404, "NOT_FOUND")
+        cluster = (await http.get("/cluster")).json()
+        assert (cluster["status"], len(cluster["workers"]), len(cluster["queues"])) == ("degraded", 1, 5)
+        assert json.dumps(cluster)
+
+
+async def test_a_storm_loses_nothing_and_histories_stay_small(new_world: Any) -> None:
+    world = await new_world()
+    system = world.platform.client.system
+    await world.platform.client.temporal.start_workflow(
+        "dataflow.coordinator",
+        args=[
+            CoordinatorCarried(
+                coordinator_id=system.coordinator,
+                task_queue=world.platform.settings.task_queue,
+                history_events=60,
+                batch=50,
+            ),
+            b"",
+        ],
+        id=system.coordinator,
+        task_queue=coordinator_queue(world.platform.settings.task_queue),
+    )
+    found = await storm(world.platform, pipelines=600, rate=200, seconds=2)
+    assert len(found["runs"]) > 2
+    assert max(length for length, _ in found["runs"]) < 250
