@@ -23,7 +23,14 @@ from dataflow.domain.coordinator.overview import Overview, PipelineInfo
 from dataflow.domain.state import Status
 from dataflow.errors import DataFlowError, NotFound, Retryable
 from dataflow.sdk.failures import refusal
-from workflows.names import COORDINATOR, CoordinatorCarried, coordinator_id, coordinator_queue, data_queue
+from workflows.names import (
+    COORDINATOR,
+    CoordinatorCarried,
+    coordinator_id,
+    coordinator_queue,
+    data_queue,
+    projector_queue,
+)
 
 _ANSWER = 20.0
 _PAGE = 1000
@@ -106,7 +113,12 @@ class System:
 
     async def queues(self) -> tuple[Queue, ...]:
         """The task queues, from Temporal itself."""
-        named = {"control": self._queue, "data": data_queue(self._queue), "coordinator": coordinator_queue(self._queue)}
+        named = {
+            "control": self._queue,
+            "data": data_queue(self._queue),
+            "coordinator": coordinator_queue(self._queue),
+            "projector": projector_queue(self._queue),
+        }
         kinds = {
             "workflow": TaskQueueType.TASK_QUEUE_TYPE_WORKFLOW,
             "activity": TaskQueueType.TASK_QUEUE_TYPE_ACTIVITY,

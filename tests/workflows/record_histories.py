@@ -1,4 +1,4 @@
-"""Record golden histories: `python tests/workflows/record_histories.py VERSION`, once for every release.
+"""Record golden histories: `python tests/workflows/record_histories.py VERSION [SCENARIO ...]`, once for every release.
 
 Runs a handful of scenarios on the embedded server and writes `histories/VERSION-SCENARIO.json`.
 """
@@ -142,9 +142,11 @@ def write(path: Path, history: str) -> None:
     path.write_text(json.dumps(bare(json.loads(history)), indent=1) + "\n")
 
 
-async def record(here: Platform, version: str) -> None:
+async def record(here: Platform, version: str, only: set[str]) -> None:
     client = here.client
     for scenario, play in SCENARIOS.items():
+        if only and scenario not in only:
+            continue
         name = f"{version.replace('.', '-')}-{scenario}"
         await play(client, name)
         history = await client.temporal.get_workflow_handle(workflow_id(name)).fetch_history()
@@ -153,6 +155,8 @@ async def record(here: Platform, version: str) -> None:
     coordinator = await client.temporal.get_workflow_handle(client.system.coordinator).fetch_history()
     write(FOLDER / f"{version}-coordinator.json", coordinator.to_json())
     print("coordinator", len(coordinator.events), "events")
+    if only and "continued" not in only:
+        return
     name = f"{version.replace('.', '-')}-continued"
     short = Client(
         client.temporal,
@@ -182,13 +186,14 @@ async def record_projector(here: Platform, version: str) -> None:
     print("projector", len(history.events), "events")
 
 
-async def main(version: str) -> None:
+async def main(version: str, only: set[str]) -> None:
     FOLDER.mkdir(exist_ok=True)
     with tempfile.TemporaryDirectory() as home:
         async with platform(Settings.load(home=Path(home)), project=True, actor="recorder") as here:
-            await record(here, version)
-            await record_projector(here, version)
+            await record(here, version, only)
+            if not only or "projector" in only:
+                await record_projector(here, version)
 
 
 if __name__ == "__main__":
-    asyncio.run(main(sys.argv[1]))
+    asyncio.run(main(sys.argv[1], set(sys.argv[2:])))

@@ -167,6 +167,8 @@ async def test_there_is_one_for_all_workers(new_world: Any) -> None:
             ("data", "activity"),
             ("coordinator", "workflow"),
             ("coordinator", "activity"),
+            ("projector", "workflow"),
+            ("projector", "activity"),
         }
     await watch.until(lambda now: now.worker_count == 1)
     found = [run async for run in watch.temporal.list_workflows(f"WorkflowId = '{watch.id}'")]
@@ -258,7 +260,7 @@ async def test_the_api_tells_of_system_registry_and_cluster(world: Any) -> None:
         unknown = await http.get("/system/pipelines/nobody")
         assert (unknown.status_code, unknown.json()["code"]) == (404, "NOT_FOUND")
         cluster = (await http.get("/cluster")).json()
-        assert (cluster["status"], len(cluster["workers"]), len(cluster["queues"])) == ("degraded", 1, 5)
+        assert (cluster["status"], len(cluster["workers"]), len(cluster["queues"])) == ("degraded", 1, 7)
         assert json.dumps(cluster)
 
 

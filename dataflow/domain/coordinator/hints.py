@@ -18,7 +18,7 @@ UNEVEN = 0.5
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Queue:
-    """One task queue: who takes from it, and what waits in it. `role` is control, data or coordinator."""
+    """One task queue: who takes from it, and what waits in it. `role` is control, data, coordinator or projector."""
 
     name: str
     role: str
