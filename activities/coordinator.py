@@ -11,7 +11,7 @@ from temporalio.service import RPCError, RPCStatusCode
 
 from activities.link import CoordinatorLink
 from activities.names import ADMIT, KEEP, NOTIFY, RECALL, SURVEY
-from activities.translate import failure, pipeline_error
+from activities.translate import failure, heartbeating, pipeline_error
 from dataflow.domain.coordinator.evolution import fold
 from dataflow.domain.coordinator.orders import (
     AdmissionRequest,
@@ -73,13 +73,8 @@ class CoordinatorActivities:
     @activity.defn(name=RECALL.name)
     async def recall(self, order: RecallOrder) -> Recalled:
         """The state as the journal has it, in parts that fit into messages."""
-        head = await self._journal.head(order.stream)
-        pipelines = sum(map(is_pipeline, await self._journal.streams())) if order.survey else 0
-        if head is None:
-            return Recalled(sequence=0, parts=0, pipelines=pipelines)
-        upto = head.sequence if order.upto is None else order.upto
-        parts = cut(await folded(self._journal, order.stream, upto, coordinators()))
-        return Recalled(sequence=upto, parts=len(parts), text=parts[order.part], pipelines=pipelines)
+        async with heartbeating(dict):
+            return await self._recalled(order)
 
     @activity.defn(name=NOTIFY.name)
     async def notify(self, order: NotifyOrder) -> list[str]:
@@ -97,10 +92,20 @@ class CoordinatorActivities:
     @activity.defn(name=SURVEY.name)
     async def survey(self, order: SurveyOrder) -> int:
         """Report every pipeline that the journal knows; returns how many. Reports of what is known change nothing."""
-        names = [name for name in await self._journal.streams() if is_pipeline(name)]
-        for start in range(0, len(names), _SURVEYED_AT_ONCE):
-            await asyncio.gather(*(self._report(name) for name in names[start : start + _SURVEYED_AT_ONCE]))
+        async with heartbeating(dict):
+            names = [name for name in await self._journal.streams() if is_pipeline(name)]
+            for start in range(0, len(names), _SURVEYED_AT_ONCE):
+                await asyncio.gather(*(self._report(name) for name in names[start : start + _SURVEYED_AT_ONCE]))
         return len(names)
+
+    async def _recalled(self, order: RecallOrder) -> Recalled:
+        head = await self._journal.head(order.stream)
+        pipelines = sum(map(is_pipeline, await self._journal.streams())) if order.survey else 0
+        if head is None:
+            return Recalled(sequence=0, parts=0, pipelines=pipelines)
+        upto = head.sequence if order.upto is None else order.upto
+        parts = cut(await folded(self._journal, order.stream, upto, coordinators()))
+        return Recalled(sequence=upto, parts=len(parts), text=parts[order.part], pipelines=pipelines)
 
     async def _report(self, pipeline: str) -> None:
         await self._link.report(report_of(None, await state_at(self._journal, pipeline)))

@@ -23,16 +23,16 @@ Every error an activity reports is marked non-retryable there; retrying it is th
 
 
 def start(
-    activity: Activity[In, Out], order: In, *, within: float, heartbeat: float | None = None
+    activity: Activity[In, Out], order: In, *, within: float, heartbeat: float | None = None, queue: str = ""
 ) -> workflow.ActivityHandle[Out]:
     """Start an activity. `within` and `heartbeat` are seconds. A cancelled one is waited for: it drains and reports.
 
-    One that has a heartbeat moves data: it goes to the data plane's own task queue."""
+    One that has a heartbeat moves data: it goes to the data plane's own task queue, unless `queue` names another."""
     here = workflow.info().task_queue
     handle: workflow.ActivityHandle[Out] = workflow.start_activity(
         activity.name,
         order,
-        task_queue=data_queue(here) if heartbeat else here,
+        task_queue=queue or (data_queue(here) if heartbeat else here),
         result_type=activity.gives,
         start_to_close_timeout=timedelta(seconds=within),
         heartbeat_timeout=timedelta(seconds=heartbeat) if heartbeat else None,

@@ -11,13 +11,13 @@ import asyncio
 from collections.abc import Coroutine, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import Any
+from typing import Any, TypeVar
 
 from temporalio import workflow
 from temporalio.exceptions import ActivityError, ApplicationError
 
 with workflow.unsafe.imports_passed_through():
-    from activities.names import KEEP, NOTIFY, RECALL, SURVEY
+    from activities.names import KEEP, NOTIFY, RECALL, SURVEY, Activity
     from dataflow.domain.commands import Origin
     from dataflow.domain.coordinator import commands as c
     from dataflow.domain.coordinator.batch import ITSELF, Answer, Order, carry_out
@@ -49,6 +49,10 @@ BUSY = "BUSY"
 
 PAGE = 1000
 """Pipelines in one answer at most."""
+
+
+In = TypeVar("In")
+Out = TypeVar("Out")
 
 
 @dataclass(slots=True, eq=False)
@@ -255,9 +259,10 @@ class CoordinatorWorkflow:
         if outcome.records:
             try:
                 # Invariant 3: in the journal before anybody is answered, and before the state moves.
-                await start(KEEP, AppendOrder(records=outcome.records), within=120)
+                await start(KEEP, AppendOrder(records=outcome.records), within=20)
             except ActivityError as failed:
                 workflow.logger.warning("the journal goes on elsewhere, reading it again: %s", failed.cause or failed)
+                await workflow.sleep(1)
                 self._workers = {**workers, **self._workers}
                 self._asked = [*asked, *self._asked]
                 for one in reports:
@@ -278,11 +283,11 @@ class CoordinatorWorkflow:
         """Take the state from the journal: at the first start, when Temporal has lost it, or when it is too large to
         be carried."""
         stream = self._carried.coordinator_id
-        found = await start(RECALL, RecallOrder(stream=stream, upto=upto, survey=survey), within=600)
+        found = await self._long(RECALL, RecallOrder(stream=stream, upto=upto, survey=survey))
         texts = [found.text]
         for part in range(1, found.parts):
             order = RecallOrder(stream=stream, upto=found.sequence, part=part)
-            texts.append((await start(RECALL, order, within=600)).text)
+            texts.append((await self._long(RECALL, order)).text)
         self._state = joined(texts) if found.parts else CoordinatorState.empty(stream)
         self._ready = True
         if self._state.granted:  # perhaps they were never told
@@ -296,13 +301,17 @@ class CoordinatorWorkflow:
         task.add_done_callback(self._background.discard)
 
     async def _tell(self, granted: Sequence[tuple[str, Origin]]) -> None:
-        gone = await start(NOTIFY, NotifyOrder(granted=tuple(granted)), within=300)
+        gone = await start(NOTIFY, NotifyOrder(granted=tuple(granted)), within=30)
         for pipeline in gone:
             command = c.WithdrawAdmission(pipeline_id=pipeline, reason="its workflow is gone")
             self._asked.append(_Asked(Order(command)))
 
     async def _surveyed(self) -> None:
-        await start(SURVEY, SurveyOrder(coordinator_id=self._carried.coordinator_id), within=3600)
+        await self._long(SURVEY, SurveyOrder(coordinator_id=self._carried.coordinator_id))
+
+    async def _long(self, activity: Activity[In, Out], order: In) -> Out:
+        """An activity that takes as long as there are events; a lost worker is noticed by its heartbeat."""
+        return await start(activity, order, within=3600, heartbeat=10, queue=workflow.info().task_queue)
 
     def _continue(self) -> None:
         carried = replace(self._carried, runs=self._carried.runs + 1, recall=None)

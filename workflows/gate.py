@@ -73,6 +73,6 @@ class Gate:
     async def _ask(self, origin: Origin) -> Decision:
         request = AdmissionRequest(report=report_of(None, self._aggregate.state), origin=origin)
         try:
-            return await start(ADMIT, request, within=60)
+            return await start(ADMIT, request, within=20)
         except ActivityError as failed:
             return Decision(admission=Admission.UNANSWERED, reason=str(failed.cause or failed))

@@ -2,5 +2,6 @@
 
 from dataflow.sdk.client import Client
 from dataflow.sdk.progress import Progress
+from dataflow.sdk.system import Cluster, System
 
-__all__ = ["Client", "Progress"]
+__all__ = ["Client", "Cluster", "Progress", "System"]

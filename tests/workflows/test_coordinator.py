@@ -10,12 +10,14 @@ from typing import Any
 import httpx
 import pytest
 from temporalio.client import WorkflowExecutionStatus, WorkflowUpdateFailedError
+from temporalio.common import WorkflowIDConflictPolicy
 
 import activities.link
 from activities.link import CoordinatorLink
 from bench.coordinator import storm
 from dataflow.api import create_app
 from dataflow.domain import commands as do
+from dataflow.domain.coordinator import packing
 from dataflow.domain.coordinator.commands import PipelineReport
 from dataflow.domain.coordinator.evolution import fold
 from dataflow.domain.coordinator.overview import Overview
@@ -27,7 +29,7 @@ from dataflow.domain.state import PipelineState, Status
 from dataflow.errors import Conflict, NotFound
 from dataflow.journal.audit import audit_verify
 from dataflow.platform import platform
-from workflows.names import CoordinatorCarried, coordinator_id, coordinator_queue, workflow_id
+from workflows.names import COORDINATOR, CoordinatorCarried, coordinator_id, coordinator_queue, workflow_id
 
 
 class Watch:
@@ -52,6 +54,17 @@ class Watch:
     async def folded(self) -> CoordinatorState:
         records = [record async for record in self.world.platform.journal.read(self.id)]
         return fold(CoordinatorState.empty(self.id), records)
+
+    async def begin(self, **carried: Any) -> None:
+        """Before anybody else does."""
+        queue = self.settings.task_queue
+        await self.temporal.start_workflow(
+            COORDINATOR,
+            args=[CoordinatorCarried(coordinator_id=self.id, task_queue=queue, **carried), b""],
+            id=self.id,
+            task_queue=coordinator_queue(queue),
+            id_conflict_policy=WorkflowIDConflictPolicy.TERMINATE_EXISTING,
+        )
 
     def link(self) -> CoordinatorLink:
         return CoordinatorLink(self.temporal, self.settings.task_queue, None)
@@ -264,23 +277,45 @@ async def test_the_api_tells_of_system_registry_and_cluster(world: Any) -> None:
         assert json.dumps(cluster)
 
 
+async def test_a_running_pipeline_is_heard_of_though_nothing_changes(new_world: Any, faults: Any) -> None:
+    world = await new_world(worker_report=1, segment_min=0.2, segment_max=0.2)
+    client, watch = world.platform.client, Watch(world)
+    faults.slow = 0.1
+    await client.create(world.spec("faulty", checkpoint={"max_rows": 10, "interval": "50ms"}))
+    await client.start(world.name)
+    await watch.until(lambda now: now.held == 1)
+    first = await watch.system.pipeline(world.name)
+    while True:
+        later = await watch.system.pipeline(world.name)
+        if later.last_heartbeat > first.last_heartbeat and later.records > first.records:
+            break
+        await asyncio.sleep(0.05)
+    assert (later.status, later.stale) == (Status.RUNNING, False)
+    assert "PipelineStatusUpdated" not in (await watch.events())[-2:]
+
+
+async def test_a_state_too_large_to_carry_is_taken_from_the_journal(
+    new_world: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world = await new_world()
+    watch, link = Watch(world), Watch(world).link()
+    await watch.begin(history_events=40, batch=5)
+    monkeypatch.setattr(packing, "MOST", 300)
+    for n in range(40):
+        await link.report(report(f"p{n}"))
+    await watch.until(lambda now: now.total == 40)
+    assert len((await watch.folded()).pipelines) == 40
+    history = await watch.handle.fetch_history()
+    begun = history.events[0].workflow_execution_started_event_attributes
+    carried, packed = await watch.temporal.data_converter.decode(
+        list(begun.input.payloads), [CoordinatorCarried, bytes]
+    )
+    assert (carried.runs > 1, carried.recall is not None, len(packed) < 600) == (True, True, True)
+
+
 async def test_a_storm_loses_nothing_and_histories_stay_small(new_world: Any) -> None:
     world = await new_world()
-    system = world.platform.client.system
-    await world.platform.client.temporal.start_workflow(
-        "dataflow.coordinator",
-        args=[
-            CoordinatorCarried(
-                coordinator_id=system.coordinator,
-                task_queue=world.platform.settings.task_queue,
-                history_events=60,
-                batch=50,
-            ),
-            b"",
-        ],
-        id=system.coordinator,
-        task_queue=coordinator_queue(world.platform.settings.task_queue),
-    )
+    await Watch(world).begin(history_events=60, batch=50)
     found = await storm(world.platform, pipelines=600, rate=200, seconds=2)
     assert len(found["runs"]) > 2
     assert max(length for length, _ in found["runs"]) < 250
