@@ -13,6 +13,7 @@ import typer
 from dataflow.cli.render import progress_json, progress_lines, state_json, state_lines
 from dataflow.cli.result import DONE, JSON, emit, note, perform, say, table
 from dataflow.cli.session import is_up, session, settings
+from dataflow.cli.system import show_coordinator
 
 if TYPE_CHECKING:
     from dataflow.journal import Journal
@@ -110,9 +111,11 @@ def state(pipeline: str = _ID, at: str = _AT, as_json: bool = JSON) -> None:
 
 
 async def _state(pipeline: str, at: str, as_json: bool) -> int:
-    from dataflow.journal.history import state_at
+    from dataflow.journal.history import coordinator_at, is_pipeline, state_at
 
     async with opened(settings()) as journal:
+        if not is_pipeline(pipeline):
+            return show_coordinator(await coordinator_at(journal, pipeline, _place(at)), as_json)
         found = await state_at(journal, pipeline, _place(at))
     if as_json:
         emit(state_json(found))

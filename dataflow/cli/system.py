@@ -13,6 +13,7 @@ from dataflow.cli.session import is_up, session, settings
 
 if TYPE_CHECKING:
     from dataflow.domain.coordinator.overview import Overview
+    from dataflow.domain.coordinator.state import CoordinatorState
     from dataflow.sdk.system import Cluster
     from dataflow.settings import Settings
 
@@ -57,6 +58,20 @@ async def _recorded(chosen: Settings) -> Overview:
         head = await journal.head(stream)
         state = await folded(journal, stream, head.sequence, coordinators()) if head else CoordinatorState.empty(stream)
     return overview(state, {}, datetime.now(UTC))
+
+
+def show_coordinator(state: CoordinatorState, as_json: bool) -> int:
+    """A state of the coordinator as it was; returns the exit code."""
+    from dataflow.domain.coordinator.overview import overview
+    from dataflow.domain.coordinator.packing import states
+
+    if as_json:
+        emit(states().dump_python(state, mode="json"))
+        return DONE
+    for line in system_lines(overview(state, {}, state.updated_at or datetime.now(UTC))):
+        say(line)
+    say(f"  after event {state.version}")
+    return DONE
 
 
 def system_lines(seen: Overview) -> list[str]:

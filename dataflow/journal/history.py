@@ -63,6 +63,13 @@ async def state_at(journal: Journal, pipeline_id: str, at: int | datetime | str 
     return await folded(journal, pipeline_id, await sequence_at(journal, pipeline_id, at), pipelines())
 
 
+async def coordinator_at(
+    journal: Journal, coordinator_id: str, at: int | datetime | str | None = None
+) -> CoordinatorState:
+    """The coordinator's state after the event `at`, as `state_at` of a pipeline."""
+    return await folded(journal, coordinator_id, await sequence_at(journal, coordinator_id, at), coordinators())
+
+
 async def sequence_at(journal: Journal, stream: str, at: int | datetime | str | None = None) -> int:
     """The sequence of the event that `at` names, as in `state_at`."""
     head = await journal.head(stream)

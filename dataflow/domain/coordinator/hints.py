@@ -79,20 +79,22 @@ def _hints(seen: Overview, workers: Sequence[Member], queues: Sequence[Queue]) -
     live = [worker for worker in workers if worker.live]
     running = seen.by_status.get("running", 0)
     if not live and (running or seen.waiting):
-        yield f"no worker is live and {running} pipelines should run: start one with dataflow worker"
+        yield f"no worker is live and {_count(running, 'pipeline')} should run: start one with dataflow worker"
     for queue in queues:
         if not queue.pollers and queue.backlog:
-            yield f"nobody takes from {queue.name} ({queue.kind}) and {queue.backlog} tasks wait: start a worker"
+            backlog = _count(queue.backlog, "task")
+            yield f"nobody takes from {queue.name} ({queue.kind}), backlog {backlog}: start a worker"
         elif queue.backlog_seconds > BACKLOG_SECONDS:
             yield (
-                f"{queue.backlog} tasks wait in {queue.name} ({queue.kind}), the oldest for"
-                f" {queue.backlog_seconds:.0f} s: add a worker"
+                f"backlog of {_count(queue.backlog, 'task')} in {queue.name} ({queue.kind}), the oldest"
+                f" {queue.backlog_seconds:.0f} s old: add a worker"
             )
     if seen.waiting and seen.next_waiting:
-        yield (f"{seen.waiting} starts wait ({seen.next_waiting[0].reason}): add a worker, or raise the limit it names")
+        reason = seen.next_waiting[0].reason
+        yield f"{_count(seen.waiting, 'start')} waiting ({reason}): add a worker, or raise the limit it names"
     if seen.stale:
         names = ", ".join(seen.stale_pipelines[:3])
-        yield f"{seen.stale} running pipelines have not been heard of lately ({names}): see dataflow status"
+        yield f"{_count(seen.stale, 'running pipeline')} not heard of lately ({names}): see dataflow status"
     if len(live) > 1:
         busiest, idlest = max(live, key=lambda one: one.load), min(live, key=lambda one: one.load)
         if busiest.load - idlest.load > UNEVEN:
@@ -104,3 +106,7 @@ def _hints(seen: Overview, workers: Sequence[Member], queues: Sequence[Queue]) -
     versions = sorted({worker.version for worker in live})
     if len(versions) > 1:
         yield f"workers of several versions are live: {', '.join(versions)}"
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"

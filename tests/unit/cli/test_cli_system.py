@@ -101,6 +101,16 @@ def test_the_system_is_told_from_the_journal(home: Path) -> None:
     assert listed["total"] == 0, "the coordinator's stream is no pipeline"
 
 
+def test_the_registry_as_it_was(home: Path) -> None:
+    recorded(home)
+    early = CliRunner().invoke(app, ["state", STREAM, "--at", "4", "--json"])
+    assert early.exit_code == 0, early.output
+    found = json.loads(early.stdout)
+    assert (found["version"], sorted(found["pipelines"]), found["waiting"]) == (4, ["a", "b"], {})
+    lines = CliRunner().invoke(app, ["state", STREAM]).stdout.splitlines()
+    assert (lines[0], lines[-1]) == ("system: degraded", "  after event 7")
+
+
 def test_an_empty_home_is_idle() -> None:
     result = CliRunner().invoke(app, ["system", "--json"])
     assert (result.exit_code, json.loads(result.stdout)["status"]) == (0, "idle")
@@ -139,15 +149,15 @@ def test_hints_tell_what_could_be_done() -> None:
         return hint
 
     lonely = seen(c.NoteReport(report=report("a", Status.RUNNING)))
-    assert one(lonely).startswith("no worker is live and 1 pipelines should run")
-    assert "nobody takes from q-data" in one(fine, queue(pollers=(), backlog=3))
-    assert "the oldest for 60 s: add a worker" in one(fine, queue(backlog=3, backlog_seconds=60.0))
+    assert one(lonely).startswith("no worker is live and 1 pipeline should run")
+    assert "nobody takes from q-data (activity), backlog 3 tasks" in one(fine, queue(pollers=(), backlog=3))
+    assert "the oldest 60 s old: add a worker" in one(fine, queue(backlog=3, backlog_seconds=60.0))
     uneven = seen(usage("w1", 9), usage("w2", 1))
     assert "w1 runs 9 of 10 segments and w2 1 of 10" in one(uneven)
     assert "several versions" in one(seen(usage("w1", 1, "1"), usage("w2", 1, "2")))
     full = seen(usage("w1", 1), *some())
-    assert "1 starts wait (1 of 1 slots are taken)" in one(full)
+    assert "1 start waiting (1 of 1 slots are taken)" in one(full)
     late = datetime(2026, 1, 2, 4, tzinfo=UTC)
     old = seen(c.NoteReport(report=report("a", Status.RUNNING)), at=late)
-    assert any("not been heard of lately (a)" in hint for hint in hints(old, members(old, late), []))
+    assert any("1 running pipeline not heard of lately (a)" in hint for hint in hints(old, members(old, late), []))
     assert any("stale:      1 running pipeline not heard of lately: a" in line for line in system_lines(old))
