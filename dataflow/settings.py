@@ -88,6 +88,9 @@ class Settings(BaseSettings):
     )
     segment_min: Seconds = Field(10.0, gt=0, le=3600, description="Length of a pipeline's first segments.")
     segment_max: Seconds = Field(60.0, gt=0, le=3600, description="Length of segments in a steady stream.")
+    worker_processes: int = Field(
+        1, ge=1, le=256, description="Processes of a worker that move data; one uses about two processors."
+    )
     worker_segments: int = Field(100, ge=1, le=10_000, description="Segments that one worker runs at once.")
     worker_cache: int = Field(1000, ge=0, description="Idle pipelines that one worker keeps in memory.")
     worker_report: Seconds = Field(

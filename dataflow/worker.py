@@ -30,6 +30,9 @@ from workflows.projector import ProjectorWorkflow
 WORKFLOWS = [PipelineWorkflow, CoordinatorWorkflow, ProjectorWorkflow]
 """Every workflow a worker runs; old histories are replayed against them in the tests."""
 
+GRACE = 20.0
+"""Seconds that a leaving worker's segments have to come to an epoch boundary."""
+
 
 @asynccontextmanager
 async def working(
@@ -39,19 +42,10 @@ async def working(
     models too.
 
     Leaving drains: segments end at their next epoch boundary and report, then the workflows are let go."""
-    limits = settings.limits
-    link = CoordinatorLink(client, settings.task_queue, None if settings.admission == "off" else limits)
-    plan, move, append = PlanActivities(settings.home), MoveActivities(settings.home), JournalActivities(journal, link)
+    link = _link(client, settings)
+    append = JournalActivities(journal, link)
     coordinator, admission = CoordinatorActivities(client, journal, link), AdmissionActivities(link)
-    segments = Segments()
-    common: dict[str, Any] = {
-        # Left out, the SDK compiles and hashes every loaded module: five seconds before the first poll.
-        "build_id": version("dataflow"),
-        # Cancellation arrives with the answer to a heartbeat: let each one through.
-        "max_heartbeat_throttle_interval": timedelta(seconds=1),
-        "default_heartbeat_throttle_interval": timedelta(seconds=1),
-        "graceful_shutdown_timeout": timedelta(seconds=20),
-    }
+    common = _common()
     async with AsyncExitStack() as stack:
         stack.push_async_callback(link.close)
         registry = Worker(
@@ -78,18 +72,9 @@ async def working(
         )
         await stack.enter_async_context(control)
         if data:
-            keep_freed_buffers()
-            mover = Worker(
-                client,
-                task_queue=data_queue(settings.task_queue),
-                activities=[plan.plan, plan.complete, move.move],
-                max_concurrent_activities=settings.worker_segments,
-                interceptors=[segments],
-                **common,
-            )
-            await stack.enter_async_context(mover)
-        present = WorkerPresence(link, settings.task_queue, settings.worker_segments, segments, limits)
-        await stack.enter_async_context(reporting_load(link, present if data else None, settings.worker_report))
+            await stack.enter_async_context(_moving(client, settings, link))
+        else:
+            await stack.enter_async_context(reporting_load(link, None, settings.worker_report))
         if project:
             projecting = ProjectActivities(journal, ReadModels(settings))
             projector = Worker(
@@ -102,3 +87,46 @@ async def working(
             )
             await stack.enter_async_context(projector)
         yield
+
+
+@asynccontextmanager
+async def moving(client: Client, settings: Settings) -> AsyncIterator[None]:
+    """Work on segments alone, as long as the context: for a process beside one that does the rest. Leaving drains."""
+    link = _link(client, settings)
+    try:
+        async with _moving(client, settings, link):
+            yield
+    finally:
+        await link.close()
+
+
+@asynccontextmanager
+async def _moving(client: Client, settings: Settings, link: CoordinatorLink) -> AsyncIterator[None]:
+    plan, move, segments = PlanActivities(settings.home), MoveActivities(settings.home), Segments()
+    keep_freed_buffers()
+    mover = Worker(
+        client,
+        task_queue=data_queue(settings.task_queue),
+        activities=[plan.plan, plan.complete, move.move],
+        max_concurrent_activities=settings.worker_segments,
+        interceptors=[segments],
+        **_common(),
+    )
+    present = WorkerPresence(link, settings.task_queue, settings.worker_segments, segments, settings.limits)
+    async with mover, reporting_load(link, present, settings.worker_report):
+        yield
+
+
+def _link(client: Client, settings: Settings) -> CoordinatorLink:
+    return CoordinatorLink(client, settings.task_queue, None if settings.admission == "off" else settings.limits)
+
+
+def _common() -> dict[str, Any]:
+    return {
+        # Left out, the SDK compiles and hashes every loaded module: five seconds before the first poll.
+        "build_id": version("dataflow"),
+        # Cancellation arrives with the answer to a heartbeat: let each one through.
+        "max_heartbeat_throttle_interval": timedelta(seconds=1),
+        "default_heartbeat_throttle_interval": timedelta(seconds=1),
+        "graceful_shutdown_timeout": timedelta(seconds=GRACE),
+    }

@@ -14,6 +14,7 @@ from dataflow.cli.interrupt import Interrupt
 from dataflow.cli.outcome import outcome, tell
 from dataflow.cli.recall import recall
 from dataflow.cli.result import DONE, FAILED, JSON, emit, perform, refuse_file
+from dataflow.cli.serve import PROCESSES
 from dataflow.cli.session import session, settings
 
 if TYPE_CHECKING:
@@ -43,16 +44,16 @@ _FILE = typer.Argument(help="The pipeline file, YAML or JSON.", show_default=Fal
 _AGAIN = typer.Option(False, "--again", help="Begin a new generation: read everything anew, replace the output.")
 
 
-def run(file: str = _FILE, again: bool = _AGAIN, as_json: bool = JSON) -> None:
+def run(file: str = _FILE, again: bool = _AGAIN, processes: int = PROCESSES, as_json: bool = JSON) -> None:
     """Run a pipeline to its end, with live progress.
 
     After a crash the same command goes on from the last commit. On a completed pipeline it does nothing, unless
     --again is given or the file has changed. Ctrl-C stops the pipeline at an epoch boundary (exit 130), and the same
     command goes on from there; a second Ctrl-C leaves at once."""
-    perform(_run(file, again, as_json), as_json=as_json, file=file)
+    perform(_run(file, again, processes, as_json), as_json=as_json, file=file)
 
 
-async def _run(file: str, again: bool, as_json: bool) -> int:
+async def _run(file: str, again: bool, processes: int, as_json: bool) -> int:
     begun = time.monotonic()
     from rich.console import Console
 
@@ -74,7 +75,7 @@ async def _run(file: str, again: bool, as_json: bool) -> int:
             lambda: shown.__exit__(None, None, None),
         ) as interrupt,
     ):
-        async with session(chosen, shown.note, worker=True) as up:
+        async with session(chosen, shown.note, worker=True, processes=processes) as up:
             known = await recall(up.client, up.journal, loaded.spec.pipeline_id, shown.note)
             if report.problems and known is None:
                 return refuse_file(report.problems, as_json=as_json, file=file)

@@ -15,16 +15,24 @@ if TYPE_CHECKING:
 
 _HOST = typer.Option("", "--host", help="Address the API listens on; default: the setting api_host.")
 _PORT = typer.Option(-1, "--port", help="Port of the API; default: the setting api_port.", show_default=False)
+PROCESSES = typer.Option(
+    0,
+    "--processes",
+    min=0,
+    max=256,
+    help="Processes that move data; default: the setting worker_processes.",
+    show_default=False,
+)
 
 
-def up(host: str = _HOST, port: int = _PORT, as_json: bool = JSON) -> None:
+def up(host: str = _HOST, port: int = _PORT, processes: int = PROCESSES, as_json: bool = JSON) -> None:
     """Start Temporal, a worker and the API here, and stay.
 
     Prints the addresses; Ctrl-C or SIGTERM ends it."""
-    perform(_up(host, port, as_json), as_json=as_json)
+    perform(_up(host, port, processes, as_json), as_json=as_json)
 
 
-async def _up(host: str, port: int, as_json: bool) -> int:
+async def _up(host: str, port: int, processes: int, as_json: bool) -> int:
     from dataflow.api.app import PREFIX
     from dataflow.api.past import past_routes
     from dataflow.api.query import query_routes
@@ -33,7 +41,7 @@ async def _up(host: str, port: int, as_json: bool) -> int:
 
     chosen = settings()
     with _interrupt() as interrupt:
-        async with session(chosen, note, worker=True, project=True) as platform:
+        async with session(chosen, note, worker=True, project=True, processes=processes) as platform:
             journal = platform.journal
             routes = [past_routes(journal, PREFIX), query_routes(ReadModels(chosen), journal, PREFIX)]
             where = host or chosen.api_host, chosen.api_port if port < 0 else port
@@ -43,16 +51,16 @@ async def _up(host: str, port: int, as_json: bool) -> int:
     return DONE
 
 
-def worker(as_json: bool = JSON) -> None:
+def worker(processes: int = PROCESSES, as_json: bool = JSON) -> None:
     """Work on pipelines until Ctrl-C or SIGTERM.
 
     On those of the configured Temporal, or of this home's."""
-    perform(_worker(as_json), as_json=as_json)
+    perform(_worker(processes, as_json), as_json=as_json)
 
 
-async def _worker(as_json: bool) -> int:
+async def _worker(processes: int, as_json: bool) -> int:
     with _interrupt() as interrupt:
-        async with session(settings(), note, worker=True, project=True) as platform:
+        async with session(settings(), note, worker=True, project=True, processes=processes) as platform:
             _announce(platform, None, as_json)
             await interrupt.wait()
     return DONE

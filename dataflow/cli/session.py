@@ -55,10 +55,12 @@ async def session(
     worker: bool | None = None,
     control: bool = False,
     project: bool = False,
+    processes: int = 0,
 ) -> AsyncIterator[Platform]:
     """The platform, up. `worker` says whether this process works too. By default it moves no data, and answers for the
     pipelines of the embedded server, whose own worker may be gone, or may be this command's alone; with `control` it
-    does so everywhere. With `project` the read models are kept up, here or elsewhere: for processes that stay."""
+    does so everywhere. With `project` the read models are kept up, here or elsewhere: for processes that stay. A worker
+    has so many `processes` (0: as the settings say), this one included."""
     log_to_file(chosen)
     async with AsyncExitStack() as stack:
         # The server comes up in its own process while the modules that will talk to it are imported here: each takes
@@ -76,9 +78,14 @@ async def session(
             work = Work.NONE if chosen.temporal_address and not control else Work.CONTROL
         else:
             work = Work.ALL if worker else Work.NONE
-        yield await stack.enter_async_context(
+        up = await stack.enter_async_context(
             platform(chosen, on_progress=on_progress, work=work, project=project, actor=actor())
         )
+        if work is Work.ALL and (more := (processes or chosen.worker_processes) - 1):
+            from dataflow.processes import more_processes
+
+            await stack.enter_async_context(more_processes(more, chosen))
+        yield up
 
 
 async def _settled(loading: asyncio.Task[object]) -> None:
