@@ -17,6 +17,7 @@ import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
+from dataflow.allocator import started
 from dataflow.embedded.process import spawn
 from dataflow.embedded.temporal import temporal_server
 from dataflow.sdk.client import connect
@@ -105,6 +106,7 @@ async def _work(settings: Settings, parent: int) -> None:
     async with temporal_server(settings) as address:
         client = await connect(address.target, address.namespace)
         async with moving(client, settings):
+            started()
             while not leave.is_set() and os.getppid() == parent:
                 try:
                     await asyncio.wait_for(leave.wait(), POLL)

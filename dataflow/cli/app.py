@@ -6,6 +6,7 @@ import sys
 
 import typer
 
+from dataflow.allocator import starting
 from dataflow.cli import (
     audit,
     connectors,
@@ -67,6 +68,7 @@ for module in (
 
 def main() -> None:
     """Entry point of the `dataflow` program."""
+    starting()
     try:
         app()
     except BrokenPipeError:  # the reader of our output has gone: `dataflow events | head`

@@ -10,6 +10,8 @@ from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from importlib import import_module
 from typing import TYPE_CHECKING
 
+from dataflow.allocator import started
+
 if TYPE_CHECKING:
     from dataflow.platform import Platform
     from dataflow.settings import Settings
@@ -85,6 +87,7 @@ async def session(
             from dataflow.processes import more_processes
 
             await stack.enter_async_context(more_processes(more, chosen))
+        started()
         yield up
 
 

@@ -84,7 +84,8 @@ class Encoder:
         if _PARTITION in made.columns:
             places = _chosen(made.get_column(_PARTITION), count, places)
         if count > 1:
-            order = places.arg_sort()
+            small = places.to_numpy().astype(np.int16 if count <= 2**15 else np.int32)
+            order = np.argsort(small, kind="stable")  # rows of one key keep their order
             made, places = made[order], places.gather(order)
         return self._parts(made, places)
 

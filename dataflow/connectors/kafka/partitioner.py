@@ -2,43 +2,44 @@
 
 from __future__ import annotations
 
+import numpy as np
+import numpy.typing as npt
 import polars as pl
+import pyarrow as pa
 
 _SEED = 0x9747B28C
-_MULTIPLIER = 0x5BD1E995
+_MULTIPLIER = np.asarray([0x5BD1E995], np.uint32)
+_MASKS = np.asarray([0, 0xFF, 0xFFFF, 0xFFFFFF], np.uint32)  # of the one to three bytes that are left
 _RUN = 1000  # records without a key that go to one partition before the next one's turn
 
 
 def murmur2(keys: pl.Series) -> pl.Series:
     """32-bit hashes (UInt32) of a Binary column, NULL of NULL; the same as `Utils.murmur2` of the Java client.
 
-    The arithmetic of UInt32 columns wraps around, which is what the algorithm wants. Keys are hashed together with all
-    others of their length, four bytes at a step."""
-    frame = pl.DataFrame({"key": keys, "length": keys.bin.size()}).with_row_index("row")
-    parts = [
-        frame.filter(pl.col("length") == length).select("row", hash=_of_length(group, length))
-        for length in frame.get_column("length").drop_nulls().unique().to_list()
-        if (group := frame.filter(pl.col("length") == length).get_column("key")) is not None
-    ]
-    hashes = pl.concat(parts) if parts else pl.DataFrame(schema={"row": frame.schema["row"], "hash": pl.UInt32})
-    return frame.select("row").join(hashes, on="row", how="left", maintain_order="left").get_column("hash")
-
-
-def _of_length(keys: pl.Series, length: int) -> pl.Series:
-    hashed = pl.repeat(_SEED ^ length, len(keys), dtype=pl.UInt32, eager=True)
-    multiplier = pl.Series([_MULTIPLIER], dtype=pl.UInt32)
-    for at in range(0, length - 3, 4):
-        word = keys.bin.slice(at, 4).bin.reinterpret(dtype=pl.UInt32, endianness="little") * multiplier
-        word = (word ^ (word // (1 << 24))) * multiplier
-        hashed = (hashed * multiplier) ^ word
-    rest = length % 4
-    for place in reversed(range(rest)):
-        byte = keys.bin.slice(length - rest + place, 1).bin.reinterpret(dtype=pl.UInt8).cast(pl.UInt32)
-        hashed = hashed ^ (byte * (1 << (8 * place)))
-    if rest:
-        hashed = hashed * multiplier
-    hashed = (hashed ^ (hashed // (1 << 13))) * multiplier
-    return hashed ^ (hashed // (1 << 15))
+    The arithmetic of arrays of UInt32 wraps around, which is what the algorithm wants. Each step takes four bytes of
+    all keys that have as many left."""
+    column = keys.alias("").to_arrow().cast(pa.large_binary())
+    _, bounds, text = column.buffers()
+    ends = np.frombuffer(bounds, np.int64)[column.offset : column.offset + len(column) + 1]
+    begins, lengths = ends[:-1], np.diff(ends)
+    held = b"" if text is None else text.to_pybytes()
+    # The numbers that begin at each of the bytes.
+    words: npt.NDArray[np.uint32] = np.ndarray((len(held) + 1,), np.dtype("<u4"), held + bytes(4), 0, (1,))
+    hashed: npt.NDArray[np.uint32] = (lengths ^ _SEED).astype(np.uint32)
+    for at in range(0, int(lengths.max(initial=0)) - 3, 4):
+        some = np.flatnonzero(lengths >= at + 4)
+        word = words[begins[some] + at] * _MULTIPLIER
+        word = (word ^ word >> np.uint32(24)) * _MULTIPLIER
+        hashed[some] = (hashed[some] * _MULTIPLIER) ^ word
+    rest = lengths & 3
+    some = np.flatnonzero(rest)
+    last = words[begins[some] + (lengths[some] & ~3)] & _MASKS[rest[some]]
+    hashed[some] = (hashed[some] ^ last) * _MULTIPLIER
+    hashed = (hashed ^ hashed >> np.uint32(13)) * _MULTIPLIER
+    hashes = pl.Series(hashed ^ hashed >> np.uint32(15))
+    if keys.null_count():
+        hashes = hashes.to_frame("h").select(pl.when(keys.is_not_null()).then(pl.col("h"))).to_series()
+    return hashes
 
 
 def partition_of_key(key: bytes, count: int) -> int:
