@@ -132,12 +132,26 @@ def start(
     return Running(command, cwd=work, env=env, log=work / "log")
 
 
+def awaited(tool: subprocess.Popen[str], running: Running, peer: str) -> str:
+    """What the tool prints until it ends. Raises RuntimeError with the peer's output where the peer fails meanwhile, or
+    nothing comes of it."""
+    deadline = time.monotonic() + PATIENCE
+    while True:
+        try:
+            return tool.communicate(timeout=1)[0]
+        except subprocess.TimeoutExpired:
+            status = running.process.poll()
+            if status or time.monotonic() > deadline:
+                said = f"ended with {status}" if status else f"has not come to an end within {PATIENCE:g} s"
+                raise RuntimeError(f"{peer} {said}: {running.log.read_text()[-3000:]}") from None
+
+
 def throughput(peer: str, broker: Broker, tools: Path, rows: int, options: argparse.Namespace) -> dict[str, Any]:
     """One run of one peer, checked."""
     settled()
     output = f"out-{uuid.uuid4().hex[:8]}"
     work = Path(tempfile.mkdtemp(prefix="bench-", dir=os.environ.get("BENCH_TMP")))
-    watching = java(tools, "Watch", broker.address, output, PARTITIONS, rows // 2, 2500, options=["-Xmx128m"])
+    watching = java(tools, "Watch", broker.address, output, PARTITIONS, rows, 2500, options=["-Xmx128m"])
     watch = subprocess.Popen(watching, stdout=subprocess.PIPE, text=True)
     assert watch.stdout is not None
     try:
@@ -145,10 +159,7 @@ def throughput(peer: str, broker: Broker, tools: Path, rows: int, options: argpa
         before = broker.cpu()
         peer_run = start(peer, broker, {"input": f"orders-{rows}", "output": output}, work, 1000, options)
         try:
-            text, _ = watch.communicate(timeout=PATIENCE)
-            status = peer_run.process.poll()
-            if status:
-                raise RuntimeError(f"{peer} ended with {status}: {peer_run.log.read_text()[-3000:]}")
+            text = awaited(watch, peer_run, peer)
         finally:
             spent = peer_run.end()
         commits = [tuple(map(int, line.split())) for line in text.splitlines()]
@@ -193,7 +204,7 @@ def latency(peer: str, broker: Broker, tools: Path, commit_ms: int, options: arg
         before = broker.cpu()
         peer_run = start(peer, broker, names, work, commit_ms, options)
         try:
-            text, _ = live.communicate(timeout=PATIENCE)
+            text = awaited(live, peer_run, peer)
         finally:
             log = peer_run.log.read_text()[-3000:]
             spent = peer_run.end()

@@ -15,14 +15,15 @@ import org.apache.kafka.common.IsolationLevel;
 import org.apache.kafka.common.TopicPartition;
 
 /**
- * Makes a topic and sees it fill: Watch BROKERS TOPIC PARTITIONS EXPECTED SETTLE_MS. Prints "ready", and a line
+ * Makes a topic and sees it fill: Watch BROKERS TOPIC PARTITIONS COUNT SETTLE_MS. Prints "ready", and a line
  * "EPOCH_MS OFFSETS" for every change of what a read_committed reader may see (looked at every 25 ms); ends when that is
- * EXPECTED records at least, nothing is open, and it has not moved for SETTLE_MS.
+ * as many records at least as a correct pipeline makes of COUNT orders, nothing is open, and it has not moved for SETTLE_MS.
  */
 public class Watch {
   public static void main(String[] a) throws Exception {
     int partitions = Integer.parseInt(a[2]);
-    long expected = Long.parseLong(a[3]), settle = Long.parseLong(a[4]);
+    long count = Long.parseLong(a[3]), settle = Long.parseLong(a[4]), expected = 0;
+    for (long n = 0; n < count; n++) if (new Orders(n).kept()) expected++;
     Properties p = new Properties();
     p.put(ProducerConfig.BOOTSTRAP_SERVERS_CONFIG, a[0]);
     try (Admin admin = Admin.create(p)) {
