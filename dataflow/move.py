@@ -92,6 +92,7 @@ class Mover:
             pipeline=lane.pipeline, generation=lane.generation, lane=lane.name, epoch=0, positions={}
         )
         self._first = 0
+        self._since = self._began
         self._ended = False
         self._ledger: list[LedgerEntry] = []
         self.progress = Progress()
@@ -195,12 +196,14 @@ class Mover:
             if epoch.moved:
                 self.progress.enter("committing")
                 after = replace(receipt, epoch=receipt.epoch + 1, positions=epoch.positions, counters=epoch.counters)
+                begun = time.monotonic()
                 async with _within(epoch.started, limits.batch_timeout):
                     # Invariant 1: rows, dead letters and receipt become visible together.
                     await writer.commit(after)
                 note(self._ledger, receipt, after)
                 self._receipt = after
                 self.progress.epoch, self.progress.positions = after.epoch, after.positions
+                self._since = waiting_since(begun, time.monotonic(), limits.interval)
             if not more:
                 return True
             if self._receipt.epoch - self._first >= limits.max_epochs:
@@ -216,13 +219,14 @@ class Mover:
             if epoch.moved and (wait <= 0 or self._stop.is_set()):
                 return True
             try:
+                ready = not batches.empty
                 split, chunk, passed = await batches.get(timeout=wait if epoch.moved else None)
             except TimeoutError:
                 return True
             except Closed:
                 return False
             if not epoch.moved:
-                epoch.started = time.monotonic()
+                epoch.started = self._since if ready else time.monotonic()
             self.progress.enter("writing")
             async with _within(epoch.started, limits.batch_timeout):
                 for part in _parts(passed.rows, limits.write_rows):
@@ -243,6 +247,12 @@ async def move(
 ) -> SegmentReport:
     """One whole segment, without anybody watching: what tests and tools call."""
     return await Mover(lane, source, pin, chain, limits or Limits()).run(writer)
+
+
+def waiting_since(begun: float, ended: float, interval: float) -> float:
+    """When the epoch began whose first rows came while the one before was committed, from `begun` to `ended`: with
+    that commit, so that epochs keep their interval, but half of it is left at least, however long commits take."""
+    return max(begun, ended - interval / 2)
 
 
 def note(ledger: list[LedgerEntry], before: Receipt, after: Receipt) -> None:

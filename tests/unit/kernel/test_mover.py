@@ -12,7 +12,7 @@ import pytest
 from dataflow.chain import Chain, Stage
 from dataflow.domain.flow import Counters, Lane, OnRecord, Position, Receipt
 from dataflow.errors import BadRecord, Fenced, Retryable, TimedOut
-from dataflow.move import Limits, Mover, move
+from dataflow.move import Limits, Mover, move, waiting_since
 from dataflow.seams import REJECTS, Applied, Chunk
 
 LANE = Lane(pipeline="p", generation=1, sink="sink", number=0, splits=("a", "b"))
@@ -248,3 +248,8 @@ def test_columns_nobody_wants_are_left_out_unless_a_dead_letter_would_miss_them(
     assert whole.columns() == ["n", "note"]
     fallible.on_error = OnRecord.SKIP
     assert whole.columns() == ["n"]
+
+
+def test_epochs_keep_their_interval_though_commits_take_time() -> None:
+    assert waiting_since(begun=10.0, ended=10.1, interval=1.0) == 10.0
+    assert waiting_since(begun=10.0, ended=13.0, interval=1.0) == 12.5  # a slow sink still gets epochs worth a commit
