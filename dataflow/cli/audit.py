@@ -39,7 +39,9 @@ _TASK = typer.Argument(
     help="verify: walk the chains of hashes; export: one file; archive: a folder of Parquet files that can be read as "
     "a journal (archive:FOLDER), added to each time; compare: with Temporal's history, which is replayed."
 )
-_STREAM = typer.Argument("", help="The pipeline's id (compare needs one); without, all.", show_default=False)
+_STREAM = typer.Argument(
+    "", help="The pipeline's id, or the coordinator's stream (compare needs one); without, all.", show_default=False
+)
 _OUTPUT = typer.Option("", "--output", "-o", help="Where to: a file, for archive a folder. export: `-` is here.")
 _FORMAT = typer.Option(Format.JSONL, "--format", help="Of an export.")
 
@@ -144,9 +146,11 @@ async def _compare(pipeline: str, as_json: bool) -> int:
         raise InvalidSpec([Problem("pipeline", "compare which? name its id", "required")])
     async with session(settings(), note) as up:
         from dataflow.comparison import compare
+        from dataflow.journal.history import is_pipeline
         from workflows.names import workflow_id
 
-        found = await compare(up.client.temporal, up.journal, workflow_id(pipeline), pipeline)
+        workflow = workflow_id(pipeline) if is_pipeline(pipeline) else pipeline  # the coordinator's own is its stream
+        found = await compare(up.client.temporal, up.journal, workflow, pipeline)
     if as_json:
         emit({"status": "different" if found.differences else "equal", **asdict(found)})
     else:

@@ -31,8 +31,8 @@ SCHEMA: Final = pl.Schema({"stream": pl.String, "type": pl.String, "value": pl.S
 PARTITIONS: Final = 3
 """Of a topic that is made; an event's key is its stream, so each pipeline's events stay in order."""
 
-PEEK: Final = 10.0
-"""Seconds that a look at the position waits for a transaction under way."""
+PEEK: Final = 5.0
+"""Seconds that a look at the position waits: for the brokers, and for a transaction under way."""
 
 
 class Publication:
@@ -73,7 +73,7 @@ class Publication:
 
     async def peek(self) -> int:
         """See `Peeking`: entering would fence the projector that publishes."""
-        cluster = Cluster(self._config, Path())
+        cluster = Cluster(self._config.model_copy(update={"timeout": PEEK}), Path())
         if self._config.receipts_topic not in await cluster.partitions(self._config.receipts_topic):
             return 0
         receipt = await Receipts(cluster, self._config.receipts_topic).last(self._lane, PEEK)

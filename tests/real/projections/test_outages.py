@@ -66,6 +66,7 @@ def _now() -> datetime:
 
 
 @pytest.mark.chaos
+@pytest.mark.timeout(600)
 @pytest.mark.kafka
 @pytest.mark.elasticsearch
 @pytest.mark.postgres
@@ -84,7 +85,7 @@ async def test_every_store_down_and_back(own: Fleet, temporal: Address, settings
         }
     )
     models = ReadModels(chosen)
-    async with platform(chosen, project=True, actor="tester") as up, asyncio.timeout(270):
+    async with platform(chosen, project=True, actor="tester") as up, asyncio.timeout(500):
         first = await run(up, 10)
         await until_current(models, up)
 
