@@ -75,7 +75,10 @@ async def prove(journal: Journal, pipeline: str, home: Path) -> Proof:
         proof = Proof(PipelineState.empty(pipeline))
         proof.faults.append(Fault(f"event {broken.sequence}", f"the journal was changed: {broken.reason}"))
         return proof
-    ledger = read_ledger(pipeline, [record async for record in journal.read(pipeline)])
+    records = [record async for record in journal.read(pipeline)]
+    if records[0].type != "PipelineCreated":
+        raise NotFound(f"the stream {pipeline!r} is not that of a pipeline", hint="dataflow list shows all")
+    ledger = read_ledger(pipeline, records)
     proof = Proof(ledger.state, faults=list(ledger.faults))
     if not ledger.state.spec or ledger.state.plan is None:
         proof.open.append("nothing was planned yet in this generation: there is nothing to prove")

@@ -21,6 +21,9 @@ from dataflow.domain.flow import Counters, Position
 from dataflow.domain.orders import LedgerEntry
 from dataflow.domain.spec import PipelineSpec
 from dataflow.domain.state import LaneCheckpoint, Plan, PlannedLane
+from dataflow.errors import NotFound
+from dataflow.journal import Journal
+from dataflow.proof import prove
 from dataflow.proof.ledger import read_ledger
 
 SPEC = PipelineSpec.model_validate(
@@ -140,6 +143,20 @@ async def test_positions_that_go_back_are_overlaps(run: Any, tmp_path: Path) -> 
     ends = [part.end[split] for part in ledger.ranges for split in part.end]
     assert all(source.precedes("files", one, other) for one, other in itertools.pairwise(ends))
     assert not any(source.precedes("files", other, one) for one, other in itertools.pairwise(ends))
+
+
+async def test_other_streams_are_no_pipelines(journal: Journal, tmp_path: Path) -> None:
+    records = e.seal(
+        [e.PipelinePaused(reason="")],
+        stream="other",
+        after_sequence=0,
+        previous_hash="0" * 64,
+        time=datetime(2026, 11, 25, tzinfo=UTC),
+    )
+    await journal.append("other", 0, records)
+    for name in ("other", "nosuch"):
+        with pytest.raises(NotFound):
+            await prove(journal, name, tmp_path)
 
 
 async def test_an_edited_journal_is_found(run: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
