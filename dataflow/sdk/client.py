@@ -16,7 +16,12 @@ from typing import Any
 from uuid import uuid4
 
 from temporalio.client import Client as TemporalClient
-from temporalio.client import WithStartWorkflowOperation, WorkflowHandle
+from temporalio.client import (
+    WithStartWorkflowOperation,
+    WorkflowExecutionStatus,
+    WorkflowHandle,
+    WorkflowQueryRejectedError,
+)
 from temporalio.common import QueryRejectCondition, SearchAttributeKey, WorkflowIDConflictPolicy, WorkflowIDReusePolicy
 from temporalio.contrib.pydantic import pydantic_data_converter
 from temporalio.exceptions import WorkflowAlreadyStartedError
@@ -139,15 +144,25 @@ class Client:
     async def state(self, pipeline: str) -> PipelineState:
         """The state as recorded: what folding the journal gives."""
         with translated(pipeline):
-            state: PipelineState = await self._handle(pipeline).query(
-                "state",
-                result_type=PipelineState,
-                reject_condition=QueryRejectCondition.NOT_OPEN,
-                rpc_timeout=timedelta(seconds=20),
-            )
+            state = await self._queried(pipeline)
         if not state.version:
             raise NotFound(f"there is no pipeline {pipeline!r}", hint="dataflow list shows all")
         return state
+
+    async def _queried(self, pipeline: str) -> PipelineState:
+        while True:
+            try:
+                state: PipelineState = await self._handle(pipeline).query(
+                    "state",
+                    result_type=PipelineState,
+                    reject_condition=QueryRejectCondition.NOT_OPEN,
+                    rpc_timeout=timedelta(seconds=20),
+                )
+                return state
+            except WorkflowQueryRejectedError as rejected:
+                if rejected.status is not WorkflowExecutionStatus.CONTINUED_AS_NEW:
+                    raise
+                await asyncio.sleep(0.02)  # asked of a run that was just then followed by the next
 
     async def progress(self, pipeline: str) -> Progress:
         """The recorded state and, on top of it, what the running segments tell in their heartbeats."""
