@@ -1,4 +1,4 @@
-"""Appending to the journal."""
+"""Appending to the journal, and admitting what was pushed."""
 
 from __future__ import annotations
 
@@ -7,11 +7,13 @@ from dataclasses import dataclass
 from temporalio import activity
 
 from activities.link import CoordinatorLink
-from activities.names import APPEND
+from activities.names import APPEND, INGEST
 from activities.translate import failure, pipeline_error
-from dataflow.domain.orders import AppendOrder
+from dataflow.domain.events import PipelineDeleted
+from dataflow.domain.orders import Admission, AppendOrder, IngestAnswer, IngestOrder
 from dataflow.domain.state import ErrorType
 from dataflow.errors import Conflict, Corrupt
+from dataflow.inbox import Inbox
 from dataflow.journal import Journal
 
 
@@ -19,6 +21,7 @@ from dataflow.journal import Journal
 class JournalActivities:
     journal: Journal
     link: CoordinatorLink
+    inbox: Inbox
 
     @activity.defn(name=APPEND.name)
     async def append(self, order: AppendOrder) -> None:
@@ -31,5 +34,17 @@ class JournalActivities:
             raise failure(pipeline_error(final, ErrorType.SYSTEM)) from final
         if order.snapshot is not None:
             await self.journal.snapshot(last.stream, last.sequence, order.snapshot)
+        if last.type == PipelineDeleted.__name__ and self.inbox.exists:
+            await self.inbox.retire(last.stream)
         if order.report is not None:
             await self.link.report(order.report)
+
+    @activity.defn(name=INGEST.name)
+    async def ingest(self, order: IngestOrder) -> IngestAnswer:
+        """Admit the batch, then append its event. Repeating it changes nothing: the token finds its own batch admitted,
+        the records their own places taken. A crash in between is made good by the repetition, which Temporal sees to;
+        until then the caller has no answer, and its retry waits behind this one."""
+        admission = await self.inbox.admit(order.pipeline, order.batch_id, order.token)
+        if admission is Admission.NEW:
+            await self.append(order.append)
+        return IngestAnswer(admission=admission)

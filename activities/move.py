@@ -40,15 +40,16 @@ def limits_of(spec: PipelineSpec, sink: int, seconds: float, max_epochs: int) ->
 
 @dataclass(frozen=True, slots=True)
 class MoveActivities:
-    """`home` is where the platform keeps its data."""
+    """`home` is where the platform keeps its data, `inbox` the URL of what is pushed to it."""
 
     home: Path
+    inbox: str = ""
 
     @activity.defn(name=MOVE.name)
     async def move(self, order: SegmentOrder) -> SegmentReport:
         """Run one segment. An error after the lane was opened is part of the report, beside what was committed."""
         spec = PipelineSpec.model_validate(dict(order.spec))
-        context = context_of(spec, generation=order.lane.generation, home=self.home)
+        context = context_of(spec, generation=order.lane.generation, home=self.home, inbox=self.inbox)
         index = spec.sink_names().index(order.lane.sink)
         chain = build_chain(spec, index, context)
         async with reporting(ErrorType.TRANSFORM):
@@ -59,7 +60,7 @@ class MoveActivities:
             build_sink(spec, index, context) as sink,
         ):
             limits = limits_of(spec, index, order.seconds, order.max_epochs)
-            mover = Mover(order.lane, source, order.plan.pin, chain, limits)
+            mover = Mover(order.lane, source, order.plan.pin, chain, limits, order.starts)
             async with heartbeating(lambda: beat(mover)), sink.open(order.lane, schema) as writer:
                 running = asyncio.create_task(mover.run(writer))
                 async with _stopped_at_shutdown(mover), settling(source, order.settled):

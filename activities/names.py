@@ -13,8 +13,17 @@ from dataflow.domain.coordinator.orders import (
     RecallOrder,
     SurveyOrder,
 )
-from dataflow.domain.orders import AppendOrder, CompleteOrder, PlanOrder, SegmentOrder, SegmentReport
-from dataflow.domain.state import Plan
+from dataflow.domain.orders import (
+    AppendOrder,
+    CompleteOrder,
+    IngestAnswer,
+    IngestOrder,
+    LocateOrder,
+    PlanOrder,
+    SegmentOrder,
+    SegmentReport,
+)
+from dataflow.domain.state import Plan, Rewind
 from dataflow.projections.orders import ProjectOrder, ProjectReport
 
 In = TypeVar("In")
@@ -33,6 +42,8 @@ class Activity(Generic[In, Out]):
 PLAN = Activity("dataflow.plan", PlanOrder, Plan)
 MOVE = Activity("dataflow.move", SegmentOrder, SegmentReport)
 APPEND: Activity[AppendOrder, None] = Activity("dataflow.append", AppendOrder, type(None))
+LOCATE = Activity("dataflow.locate", LocateOrder, Rewind)
+INGEST = Activity("dataflow.ingest", IngestOrder, IngestAnswer)
 COMPLETE: Activity[CompleteOrder, dict[str, Any]] = Activity("dataflow.complete", CompleteOrder, dict[str, Any])
 
 ADMIT = Activity("dataflow.admit", AdmissionRequest, Decision)

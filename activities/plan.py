@@ -17,8 +17,8 @@ from dataflow.domain.orders import CompleteOrder, PlanOrder
 from dataflow.domain.spec import PipelineSpec
 from dataflow.domain.state import ErrorType, Plan, PlannedLane
 from dataflow.errors import DataFlowError, Rejected
-from dataflow.schemas import format_schema
-from dataflow.seams import Growing
+from dataflow.schemas import format_schema, parse_schema
+from dataflow.seams import Discovery, Growing
 
 
 def cut(splits: list[str], sinks: tuple[str, ...], most: int) -> tuple[PlannedLane, ...]:
@@ -50,6 +50,19 @@ def widen(
     return tuple(PlannedLane(sink=sink, number=number, splits=tuple(some)) for (sink, number), some in found.items())
 
 
+def remembered(plan: Plan) -> Discovery:
+    """What was found when that plan was made."""
+    splits = list(dict.fromkeys(split for lane in plan.lanes for split in lane.splits))
+    return Discovery(splits, parse_schema(plan.schema), plan.pin, plan.total_bytes, plan.total_rows)
+
+
+def again(plan: Plan, sinks: tuple[str, ...], most: int) -> tuple[PlannedLane, ...]:
+    """The lanes of that plan; a sink that has been added since has its splits dealt out anew."""
+    splits = list(remembered(plan).splits)
+    known = {sink: tuple(lane for lane in plan.lanes if lane.sink == sink) for sink in sinks}
+    return tuple(lane for sink, lanes in known.items() for lane in lanes or cut(splits, (sink,), most))
+
+
 def lanes_of(pipeline: str, plan: Plan, sink: str) -> list[Lane]:
     """The lanes of one sink, as sinks know them."""
     return [
@@ -61,19 +74,23 @@ def lanes_of(pipeline: str, plan: Plan, sink: str) -> list[Lane]:
 
 @dataclass(frozen=True, slots=True)
 class PlanActivities:
-    """`home` is where the platform keeps its data."""
+    """`home` is where the platform keeps its data, `inbox` the URL of what is pushed to it."""
 
     home: Path
+    inbox: str = ""
 
     @activity.defn(name=PLAN.name)
     async def plan(self, order: PlanOrder) -> Plan:
         """Discover the source, check the transforms against its schema, cut lanes, make room in the sinks."""
         spec = PipelineSpec.model_validate(dict(order.spec))
-        context = context_of(spec, generation=order.generation, home=self.home)
+        context = context_of(spec, generation=order.generation, home=self.home, inbox=self.inbox, rewind=order.rewind)
         async with heartbeating(dict):
             before = order.plan
             async with reporting(ErrorType.SOURCE), build_source(spec, context) as source:
-                if before is None:
+                if before is None and order.former is not None:
+                    found = remembered(order.former)
+                    lanes = again(order.former, spec.sink_names(), spec.parallelism)
+                elif before is None:
                     found = await source.discover()
                     lanes = cut(list(found.splits), spec.sink_names(), spec.parallelism)
                 elif isinstance(source, Growing) and (more := await source.grown(before.pin)) is not None:
@@ -105,7 +122,7 @@ class PlanActivities:
     async def complete(self, order: CompleteOrder) -> dict[str, Any]:
         """Let every sink publish what only a whole run can show; its summary, by sink name."""
         spec = PipelineSpec.model_validate(dict(order.spec))
-        context = context_of(spec, generation=order.generation, home=self.home)
+        context = context_of(spec, generation=order.generation, home=self.home, inbox=self.inbox)
         summaries: dict[str, Any] = {}
         async with heartbeating(dict), reporting(ErrorType.SINK):
             for index, name in enumerate(spec.sink_names()):

@@ -53,9 +53,10 @@ async def append_speed(journal: Any, streams: int, seconds: float) -> dict[str, 
 
 
 async def fill(journal: Any, stream: str, events: int) -> float:
-    """A stream of `events` events, pushed batches for the most part; returns the seconds that storing them took."""
-    from dataflow.domain.commands import CreatePipeline, IngestBatch, StartPipeline
+    """A stream of `events` events, segments for the most part; returns the seconds that storing them took."""
+    from dataflow.domain.commands import CreatePipeline, RecordSegment, StartPipeline
     from dataflow.domain.events import seal
+    from dataflow.domain.flow import Counters
     from dataflow.domain.pipeline import decide, fold
     from dataflow.domain.state import PipelineState
     from dataflow.journal.history import append_and_snapshot, pipelines
@@ -64,7 +65,13 @@ async def fill(journal: Any, stream: str, events: int) -> float:
     commands: list[Any] = [CreatePipeline(spec={**SPEC, "name": stream}), StartPipeline()]
     while state.version < events:
         n = state.version
-        command = commands.pop(0) if commands else IngestBatch(batch_id=f"b{n}", record_count=10, source_offset=n)
+        command = (
+            commands.pop(0)
+            if commands
+            else RecordSegment(
+                batch_id=f"b{n}", lane="sink-0", first_epoch=n, last_epoch=n, counters=Counters(read=n, written=n)
+            )
+        )
         sealed = seal(
             decide(state, command),
             stream=stream,

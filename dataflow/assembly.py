@@ -19,6 +19,7 @@ from dataflow.components import Kind
 from dataflow.domain.flow import OnRecord
 from dataflow.domain.spec import PipelineSpec
 from dataflow.domain.spec import Stage as StageSpec
+from dataflow.domain.state import Rewind
 from dataflow.errors import InvalidSpec, Problem
 from dataflow.references import References
 from dataflow.registry import component
@@ -26,7 +27,9 @@ from dataflow.seams import Applied, Context, Sink, Source, Transform
 from dataflow.specfile.structure import configure, options_of
 
 
-def context_of(spec: PipelineSpec, *, generation: int = 1, home: Path) -> Context:
+def context_of(
+    spec: PipelineSpec, *, generation: int = 1, home: Path, inbox: str = "", rewind: Rewind | None = None
+) -> Context:
     """What the components of this pipeline may know of the run. Relative paths start at the definition's folder."""
     base = Path(spec.base) if spec.base else Path.cwd()
     named = spec.errors.dead_letters
@@ -35,6 +38,8 @@ def context_of(spec: PipelineSpec, *, generation: int = 1, home: Path) -> Contex
         generation=generation,
         base=base,
         home=home,
+        inbox=inbox,
+        rewind=rewind,
         on_record=spec.errors.on_record,
         parallelism=spec.parallelism,
         chunk_rows=min(spec.source.batch_size or spec.checkpoint.max_rows, spec.checkpoint.max_rows),

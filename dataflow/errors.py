@@ -3,6 +3,7 @@
 DataFlowError
   x Retryable          the same call may succeed later        -> retried by the pipeline's own policy
     + TimedOut         ... it took longer than it was allowed
+    + NothingYet       ... the source has nothing to tell its columns from -> wait for it, that is no failure
   x Rejected           the request is wrong and stays wrong   -> fix the input
     + InvalidSpec      a pipeline file or definition: every problem, each with its place
     + IllegalCommand   the command does not fit the pipeline's state
@@ -47,6 +48,10 @@ class Retryable(DataFlowError):
 
 class TimedOut(Retryable):
     code = "TIMEOUT"
+
+
+class NothingYet(Retryable):
+    code = "NOTHING_YET"
 
 
 class Rejected(DataFlowError):

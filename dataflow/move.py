@@ -79,12 +79,22 @@ class _Epoch:
 class Mover:
     """One segment over one lane. `run` may be called once; `stop` ends the segment at the next epoch boundary."""
 
-    def __init__(self, lane: Lane, source: Source, pin: str, chain: Chain, limits: Limits) -> None:
+    def __init__(
+        self,
+        lane: Lane,
+        source: Source,
+        pin: str,
+        chain: Chain,
+        limits: Limits,
+        starts: Mapping[str, Position] | None = None,
+    ) -> None:
+        """`starts`: where splits begin that the lane's receipt does not know."""
         self.lane = lane
         self._source = source
         self._pin = pin
         self._chain = chain
         self._limits = limits
+        self._starts = dict(starts or {})
         self._stop = asyncio.Event()
         self._began = time.monotonic()
         self._deadline = self._began + limits.segment
@@ -143,7 +153,9 @@ class Mover:
         columns = self._chain.columns()
 
         async def pump(split: str) -> bool:
-            reading = self._source.read(split, positions.get(split), pin=self._pin, columns=columns)
+            reading = self._source.read(
+                split, positions.get(split, self._starts.get(split)), pin=self._pin, columns=columns
+            )
             async with aclosing(reading) as found, aclosing(_until(found, self._stop, self._deadline)) as timely:
                 async for chunk in timely:
                     rejected = chunk.rejected.estimated_size() if chunk.rejected is not None else 0

@@ -18,6 +18,7 @@ from temporalio.service import RPCError, RPCStatusCode
 
 from dataflow.embedded.temporal import Address, temporal_server
 from dataflow.errors import Rejected
+from dataflow.inbox import Inbox
 from dataflow.journal import Journal, open_journal
 from dataflow.sdk.client import Client, connect
 from dataflow.settings import Settings
@@ -61,12 +62,14 @@ async def platform(
             temporal_server(settings, on_progress=on_progress) if on_progress else temporal_server(settings)
         )
         journal = await stack.enter_async_context(open_journal(settings.journal_url))
+        inbox = Inbox(settings.inbox_url)
+        stack.callback(inbox.close)
         temporal = await connect(address.target, address.namespace)
         if not address.owned:
             await register_attributes(temporal, address.namespace)
         if work is not Work.NONE:
             data = work is Work.ALL
-            await stack.enter_async_context(working(temporal, journal, settings, data=data, project=project))
+            await stack.enter_async_context(working(temporal, journal, inbox, settings, data=data, project=project))
         if project:
             await start_projector(temporal, settings)
         tuning = Tuning(
@@ -74,7 +77,7 @@ async def platform(
             segment_first=settings.segment_min,
             segment_longest=settings.segment_max,
         )
-        client = Client(temporal, task_queue=settings.task_queue, actor=actor, tuning=tuning)
+        client = Client(temporal, task_queue=settings.task_queue, actor=actor, tuning=tuning, inbox=inbox)
         yield Platform(settings, address, client, journal)
 
 

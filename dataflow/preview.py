@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +14,9 @@ from dataflow.assembly import build_source, build_stages, context_of
 from dataflow.chain import Chain
 from dataflow.domain.spec import PipelineSpec
 from dataflow.references import References
-from dataflow.seams import REJECTS, Discovery, Source
+from dataflow.seams import REJECTS, Chunk, Discovery, Source
+
+_PATIENCE = 3.0  # seconds
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,13 +33,13 @@ class View:
 
 
 async def preview(
-    spec: PipelineSpec, rows: int = 20, *, home: Path, references: References | None = None
+    spec: PipelineSpec, rows: int = 20, *, home: Path, inbox: str = "", references: References | None = None
 ) -> list[View]:
     """Read the first `rows` records and run the transforms on them, stage by stage.
 
     Raises `InvalidSpec` where a stage does not fit its columns, `Rejected` or `Retryable` where the source cannot be
     read. Record errors are shown, whatever the policy for them is."""
-    context = context_of(spec, home=home)
+    context = context_of(spec, home=home, inbox=inbox)
     async with build_source(spec, context, references) as source:
         found = await source.discover()
         sample, rejected = await _sample(source, found, rows)
@@ -65,10 +68,19 @@ async def _sample(source: Source, found: Discovery, rows: int) -> tuple[pl.DataF
     taken, refused = found.schema.to_frame(), REJECTS.to_frame()
     for split in found.splits:
         async with aclosing(source.read(split, None, pin=found.pin)) as chunks:
-            async for chunk in chunks:
+            while (chunk := await _next(chunks, bounded=source.bounded)) is not None:
                 taken = pl.concat([taken, chunk.rows.head(rows - taken.height)])
                 if chunk.rejected is not None:
                     refused = pl.concat([refused, chunk.rejected.head(rows - refused.height)])
                 if taken.height >= rows:
                     return taken, refused
     return taken, refused
+
+
+async def _next(chunks: AsyncGenerator[Chunk, None], *, bounded: bool) -> Chunk | None:
+    """The next chunk; None at the end, or where an endless source has nothing more for now."""
+    try:
+        async with asyncio.timeout(None if bounded else _PATIENCE):
+            return await anext(chunks, None)
+    except TimeoutError:
+        return None

@@ -22,6 +22,7 @@ BUILT_IN: Mapping[Kind, Mapping[str, str]] = {
         "generator": "dataflow.connectors.generator:SOURCE",
         "kafka": "dataflow.connectors.kafka:SOURCE",
         "memory": "dataflow.connectors.memory:SOURCE",
+        "push": "dataflow.connectors.push:SOURCE",
     },
     Kind.TRANSFORM: {
         "filter": "dataflow.transforms.filter:TRANSFORM",

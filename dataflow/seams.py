@@ -13,12 +13,14 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
 from typing import Any, Protocol, Self, runtime_checkable
 
 import polars as pl
 
 from dataflow.domain.flow import Delivery, Lane, OnRecord, Position, Receipt
+from dataflow.domain.state import Rewind
 
 REJECTS = pl.Schema(
     {"stage": pl.String, "code": pl.String, "message": pl.String, "where": pl.String, "record": pl.String}
@@ -37,9 +39,11 @@ class Context:
     home: Path = field(default_factory=lambda: Path(".dataflow"))  # where the platform keeps its data
     on_record: OnRecord = OnRecord.DEAD_LETTER
     parallelism: int = 1
+    inbox: str = ""  # URL of the inbox; empty: the file inbox.db in `home`
     chunk_rows: int | None = None  # a source's chunks hold about this many rows at most, so that epochs can be as small
     timeout: float = 30.0  # seconds for one call to an external system, where the component's options say nothing else
     interval: float = 1.0  # seconds that an epoch lasts at most before it commits
+    rewind: Rewind | None = None  # what stays of the generation before, and where this one began
     dead_letters: Path | None = None  # folder for dead letters, where the definition names one
 
 
@@ -125,6 +129,16 @@ class Probing(Protocol):
         system does not answer, `Rejected` where it refuses or lacks something."""
 
 
+@runtime_checkable
+class Locating(Protocol):
+    """A source that can be told where to begin: by a number it counts in, or by a time."""
+
+    async def locate(self, split: str, place: int | datetime, *, pin: str) -> Position:
+        """The position of that split before the record of that number, or before the first one at or after that time
+        (aware). Raises `Rejected` (LOST_OFFSETS, OUT_OF_RANGE, ...) where there is none."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class Applied:
     """What goes on; what became an error (columns of `REJECTS`); how many rows were filtered out, and the net number
@@ -194,7 +208,8 @@ class Sink(Protocol):
 
     async def prepare(self, schema: pl.Schema, lanes: Sequence[Lane]) -> None:
         """Once per generation, before the first epoch, repeatable: check that the rows can be written there at all
-        (`Rejected`), make room, replace what an earlier generation of the same pipeline left behind."""
+        (`Rejected`), make room, replace what an earlier generation of the same pipeline left behind. Where
+        `context.rewind` is set, what it keeps of that stays."""
 
     def open(self, lane: Lane, schema: pl.Schema) -> LaneWriter: ...
 

@@ -80,6 +80,11 @@ class Settings(BaseSettings):
     keep_audit: Seconds = Field(
         0, ge=0, description="How long rows of the audit log are kept; 0: for ever. The journal keeps all."
     )
+    inbox_url: str = Field(
+        "",
+        description="URL of the inbox of pushed records, sqlite: or postgresql:; unset: the journal's database where "
+        "that is PostgreSQL, otherwise SQLite in `home`. Every worker must reach it.",
+    )
     api_host: str = Field("127.0.0.1", min_length=1, description="Address the API listens on.")
     api_port: Port = Field(8080, description="Port of the API and the dashboard; 0: any free one.")
     metrics_port: Port = Field(9095, description="Port of the Prometheus metrics; 0: any free one.")
@@ -167,6 +172,9 @@ class Settings(BaseSettings):
             object.__setattr__(self, "journal_url", f"sqlite:///{self.home / 'journal.db'}")
         if not self.readmodel_url:
             object.__setattr__(self, "readmodel_url", f"sqlite:///{self.home / 'readmodels.db'}")
+        if not self.inbox_url:
+            shared = self.journal_url.startswith("postgresql")
+            object.__setattr__(self, "inbox_url", self.journal_url if shared else f"sqlite:///{self.home / 'inbox.db'}")
         return self
 
     @property

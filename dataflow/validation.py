@@ -55,7 +55,12 @@ class Report:
 
 
 async def check(
-    loaded: LoadedSpec, *, home: Path, discover: bool = True, references: References | None = None
+    loaded: LoadedSpec,
+    *,
+    home: Path,
+    inbox: str = "",
+    discover: bool = True,
+    references: References | None = None,
 ) -> Report:
     """Try the definition out. Raises nothing for what is wrong with it: the report tells, located in its file.
 
@@ -66,7 +71,7 @@ async def check(
     if unresolved:
         # What depends on them cannot be built here; the rest of the definition has been checked already.
         return Report(unresolved=_located(loaded, unresolved))
-    context = context_of(spec, home=home)
+    context = context_of(spec, home=home, inbox=inbox)
     problems: list[Problem] = []
     discovery, unreachable = None, ""
     if discover:

@@ -18,7 +18,9 @@ from activities.move import MoveActivities
 from activities.plan import PlanActivities
 from activities.presence import Segments, WorkerPresence, reporting_load
 from activities.project import ProjectActivities
+from activities.rewind import RewindActivities
 from dataflow.allocator import keep_freed_buffers
+from dataflow.inbox import Inbox
 from dataflow.journal import Journal
 from dataflow.projections.configured import ReadModels
 from dataflow.settings import Settings
@@ -36,14 +38,15 @@ GRACE = 20.0
 
 @asynccontextmanager
 async def working(
-    client: Client, journal: Journal, settings: Settings, *, data: bool = True, project: bool = False
+    client: Client, journal: Journal, inbox: Inbox, settings: Settings, *, data: bool = True, project: bool = False
 ) -> AsyncIterator[None]:
     """Work as long as the context: on workflows and the journal, with `data` on segments, with `project` on the read
     models too.
 
     Leaving drains: segments end at their next epoch boundary and report, then the workflows are let go."""
     link = _link(client, settings)
-    append = JournalActivities(journal, link)
+    append = JournalActivities(journal, link, inbox)
+    rewind = RewindActivities(journal, settings.home, settings.inbox_url)
     coordinator, admission = CoordinatorActivities(client, journal, link), AdmissionActivities(link)
     common = _common()
     async with AsyncExitStack() as stack:
@@ -63,7 +66,7 @@ async def working(
             client,
             task_queue=settings.task_queue,
             workflows=[PipelineWorkflow],
-            activities=[append.append, admission.admit],
+            activities=[append.append, append.ingest, admission.admit, rewind.locate],
             max_concurrent_activities=1000,  # each waits for somebody else: the journal, the coordinator
             max_cached_workflows=settings.worker_cache,
             # After kill -9 the next task of a workflow waits this long for the dead worker's cache.
@@ -102,7 +105,11 @@ async def moving(client: Client, settings: Settings) -> AsyncIterator[None]:
 
 @asynccontextmanager
 async def _moving(client: Client, settings: Settings, link: CoordinatorLink) -> AsyncIterator[None]:
-    plan, move, segments = PlanActivities(settings.home), MoveActivities(settings.home), Segments()
+    plan, move, segments = (
+        PlanActivities(settings.home, settings.inbox_url),
+        MoveActivities(settings.home, settings.inbox_url),
+        Segments(),
+    )
     keep_freed_buffers()
     mover = Worker(
         client,

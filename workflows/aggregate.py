@@ -6,6 +6,7 @@ The workflow is the only writer of its journal stream (Invariant 4).
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 
 from temporalio import workflow
 from temporalio.common import SearchAttributeKey
@@ -14,18 +15,22 @@ from temporalio.exceptions import ActivityError
 with workflow.unsafe.imports_passed_through():
     from pydantic import TypeAdapter
 
-    from activities.names import APPEND
+    from activities.names import APPEND, INGEST
     from dataflow.domain import commands as do
     from dataflow.domain.commands import Origin
     from dataflow.domain.coordinator.report import report_of
-    from dataflow.domain.events import Event, EventRecord, seal
-    from dataflow.domain.orders import AppendOrder
+    from dataflow.domain.events import Event, seal
+    from dataflow.domain.orders import Admission, AppendOrder, IngestOrder
     from dataflow.domain.pipeline import decide, evolve
+    from dataflow.domain.progress import another_batch
     from dataflow.domain.state import PipelineState, Status
-    from dataflow.errors import DataFlowError
+    from dataflow.errors import DataFlowError, Retryable
     from workflows.calls import start
     from workflows.failures import failure
     from workflows.names import Tuning
+
+_LOST = 10.0
+"""Seconds after which an append is taken for lost with its worker and done again, which changes nothing."""
 
 _OWN = Origin(actor="pipeline")
 _STATE: TypeAdapter[PipelineState] = TypeAdapter(PipelineState)
@@ -64,35 +69,64 @@ class Aggregate:
             events = decide(self.state, command)
             if not events:
                 return events
-            before, state = self.state, self.state
-            records = seal(
-                events,
-                stream=state.pipeline_id,
-                after_sequence=state.version,
-                previous_hash=state.last_hash,
-                time=workflow.now(),
-                actor=origin.actor,
-                correlation_id=origin.correlation_id or workflow.info().run_id,
-                causation_id=origin.causation_id,
-            )
-            for record in records:
-                state = evolve(state, record)
-            await self._append(records, before, state)  # Invariant 3: the journal first
-            self.state = state
-            if before.status is not state.status or before.name != state.name or before.error != state.error:
-                self._show()
+            order, after = self._sealed(events, origin)
+            try:
+                # A regular activity: its input is in history before it runs, so a repetition appends the same records.
+                await start(APPEND, order, within=_LOST)  # Invariant 3: the journal first
+            except ActivityError as failed:
+                raise failed.cause or failed from failed
+            self._move(after)
             return events
 
-    async def _append(self, records: tuple[EventRecord, ...], before: PipelineState, after: PipelineState) -> None:
+    async def ingest(self, command: do.IngestBatch, origin: Origin) -> None:
+        """Take a pushed batch that is staged in the inbox, once. While the lock is held nothing can change what was
+        decided, so what the activity admits is recorded too, however often it has to be run for that."""
+        try:
+            async with self._lock:
+                events = decide(self.state, command)
+                if not events:
+                    return
+                append, after = self._sealed(events, origin)
+                order = IngestOrder(
+                    pipeline=self.state.pipeline_id, batch_id=command.batch_id, token=command.token, append=append
+                )
+                try:
+                    answer = await start(INGEST, order, within=_LOST)
+                except ActivityError as failed:
+                    raise failed.cause or failed from failed
+                if answer.admission is Admission.CONFLICT:
+                    raise another_batch(self.state.pipeline_id, command.batch_id)
+                if answer.admission is Admission.GONE:
+                    raise Retryable(f"batch {command.batch_id!r} waited for too long", hint="send it again")
+                if answer.admission is Admission.NEW:
+                    self._move(after)
+        except DataFlowError as refused:
+            raise failure(refused) from refused
+
+    def _sealed(self, events: Sequence[Event], origin: Origin) -> tuple[AppendOrder, PipelineState]:
+        """The events as records that follow the state, to be appended, and the state after them."""
+        before, after = self.state, self.state
+        records = seal(
+            events,
+            stream=before.pipeline_id,
+            after_sequence=before.version,
+            previous_hash=before.last_hash,
+            time=workflow.now(),
+            actor=origin.actor,
+            correlation_id=origin.correlation_id or workflow.info().run_id,
+            causation_id=origin.causation_id,
+        )
+        for record in records:
+            after = evolve(after, record)
         every = self._tuning.snapshot_every
         due = before.version // every != after.version // every
         snapshot = _STATE.dump_python(after, mode="json") if due else None
-        order = AppendOrder(records=records, snapshot=snapshot, report=report_of(before, after))
-        try:
-            # A regular activity: its input is in history before it runs, so a repetition appends the very same records.
-            await start(APPEND, order, within=30)
-        except ActivityError as failed:
-            raise failed.cause or failed from failed
+        return AppendOrder(records=records, snapshot=snapshot, report=report_of(before, after)), after
+
+    def _move(self, after: PipelineState) -> None:
+        before, self.state = self.state, after
+        if before.status is not after.status or before.name != after.name or before.error != after.error:
+            self._show()
 
     def _show(self) -> None:
         state = self.state

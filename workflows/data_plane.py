@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Iterable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import asdict
 from datetime import timedelta
 from typing import Any
@@ -16,13 +16,21 @@ from temporalio import workflow
 from temporalio.exceptions import ActivityError
 
 with workflow.unsafe.imports_passed_through():
-    from activities.names import COMPLETE, MOVE, PLAN
+    from activities.names import COMPLETE, LOCATE, MOVE, PLAN
     from dataflow.domain import commands as do
     from dataflow.domain.events import RetryScheduled
     from dataflow.domain.flow import Lane, Position
-    from dataflow.domain.orders import CompleteOrder, LedgerEntry, PlanOrder, SegmentOrder, SegmentReport
-    from dataflow.domain.state import ErrorType, PipelineError, Plan, Status
-    from dataflow.errors import DataFlowError
+    from dataflow.domain.orders import (
+        CompleteOrder,
+        LedgerEntry,
+        LocateOrder,
+        PlanOrder,
+        SegmentOrder,
+        SegmentReport,
+        Target,
+    )
+    from dataflow.domain.state import ErrorType, PipelineError, Plan, Rewind, Status
+    from dataflow.errors import Conflict, DataFlowError, NothingYet, Rejected, Retryable
     from workflows.calls import reported, start
     from workflows.names import Carried
 
@@ -37,6 +45,7 @@ class DataPlane:
         self._tuning = carried.tuning
         self._halting = 0
         self._driving = False
+        self._yielding = False
         self._ordered: dict[str, workflow.ActivityHandle[Any]] = {}
         self._ended = set(carried.ended)
         self._grown = False  # the source has more splits than the plan; forgotten by a new run, which finds out again
@@ -68,6 +77,12 @@ class DataPlane:
         finally:
             self._halting -= 1
 
+    def yield_to_history(self) -> None:
+        """After each pushed batch: where they have made history long, do not wait for the segments' own end."""
+        if self.heavy() and self._ordered and not self._yielding:
+            self._yielding = True
+            self._cut()
+
     def _cut(self) -> None:
         for handle in self._ordered.values():
             handle.cancel()
@@ -97,13 +112,19 @@ class DataPlane:
             number=state.plan_number + 1,
             spec=state.spec,
             plan=known,
+            former=state.former if known is None else None,
+            rewind=state.rewind if known is None else None,
         )
         handle = start(PLAN, order, within=600, heartbeat=self._tuning.heartbeat_timeout)
         self._ordered["plan"] = handle
         try:
             plan = await handle
         except ActivityError as failed:
-            await self._failed(reported(failed))
+            error = reported(failed)
+            if error is not None and error.code == NothingYet.code:
+                await self._something(since=state.version)
+            else:
+                await self._failed(error)
             return None
         finally:
             del self._ordered["plan"]
@@ -115,6 +136,15 @@ class DataPlane:
         self._grown = False
         self._ended.clear()
         return plan
+
+    async def _something(self, since: int) -> None:
+        """Until something was pushed after that version of the state, or a while has passed in which it may have come
+        some other way."""
+        with suppress(TimeoutError):
+            await workflow.wait_condition(
+                lambda: not self.runnable() or self.heavy() or self._aggregate.state.version != since,
+                timeout=timedelta(seconds=60),
+            )
 
     def _lanes(self, plan: Plan) -> list[Lane]:
         return [
@@ -138,6 +168,7 @@ class DataPlane:
                 plan=plan,
                 seconds=seconds,
                 settled=self._settled(lane.splits),
+                starts=self._starts(lane),
             )
             within = seconds + 2 * spec.timeouts.batch + 60
             handle = start(MOVE, order, within=within, heartbeat=self._tuning.heartbeat_timeout)
@@ -163,6 +194,26 @@ class DataPlane:
                 await self._failed(report.error, lane.name)
             elif not report.ended and report.milliseconds >= 900 * seconds:
                 self._seconds = min(2 * self._seconds, self._tuning.segment_longest)
+
+    def _starts(self, lane: Lane) -> dict[str, Position]:
+        rewind = self._aggregate.state.rewind
+        return dict(rewind.lanes.get(lane.name, {})) if rewind else {}
+
+    async def locate(self, target: Target) -> Rewind:
+        """Where the lanes were at the target. Raises `Conflict` where nothing was read yet, and what the activity
+        reports."""
+        state = self._aggregate.state
+        if state.plan is None:
+            raise Conflict(f"pipeline {state.pipeline_id} has read nothing in generation {state.generation} yet")
+        order = LocateOrder(pipeline=state.pipeline_id, spec=state.spec, plan=state.plan, target=target)
+        try:
+            return await start(LOCATE, order, within=60)  # no data moves: whoever answers for pipelines can do it
+        except ActivityError as failed:
+            error = reported(failed)
+            if error is None:
+                raise failed.cause or failed from failed
+            kind = Retryable if error.retryable else Rejected
+            raise kind(error.message, code=error.code, where=error.where) from failed
 
     def _settled(self, splits: Iterable[str]) -> dict[str, Position]:
         """How far the journal knows each split to be committed by every sink. Positions cannot be compared here: where

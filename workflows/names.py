@@ -15,6 +15,9 @@ COORDINATOR = "dataflow.coordinator"
 PROJECTOR = "dataflow.projector"
 """Workflow type of the projector."""
 
+CONTINUING = "CONTINUING"
+"""Code of a refusal that means: in a moment. Clients that push try again by themselves."""
+
 ATTRIBUTES = {
     "DataflowName": "Keyword",
     "DataflowStatus": "Keyword",

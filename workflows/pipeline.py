@@ -16,8 +16,11 @@ from temporalio import workflow
 with workflow.unsafe.imports_passed_through():
     from dataflow.domain import commands as do
     from dataflow.domain.commands import Origin
+    from dataflow.domain.orders import Target
     from dataflow.domain.state import Checkpoint, Metrics, PipelineError, PipelineState, Status
-    from workflows.names import PIPELINE, Carried
+    from dataflow.errors import DataFlowError, Retryable
+    from workflows.failures import failure
+    from workflows.names import CONTINUING, PIPELINE, Carried
 
 # Not passed through: loaded inside of the sandbox they bring in whatever Pydantic has to find there by name.
 from workflows.aggregate import Aggregate
@@ -133,6 +136,18 @@ class PipelineWorkflow:
         self._aggregate.check(do.ResetPipeline(from_start=from_start))
 
     @workflow.update
+    async def rewind(self, target: Target, origin: Origin = _SOMEBODY) -> PipelineState:
+        try:
+            found = await self._plane.locate(target)
+        except DataFlowError as refused:
+            raise failure(refused) from refused
+        return await self._aggregate.command(do.ResetPipeline(rewind=found), origin)
+
+    @rewind.validator
+    def _check_rewind(self, target: Target, origin: Origin = _SOMEBODY) -> None:
+        self._aggregate.check(do.ResetPipeline(from_start=True))  # in the same states
+
+    @workflow.update
     async def update_config(self, command: do.UpdateConfig, origin: Origin = _SOMEBODY) -> PipelineState:
         return await self._aggregate.command(command, origin)
 
@@ -141,11 +156,14 @@ class PipelineWorkflow:
         self._aggregate.check(command)
 
     @workflow.update
-    async def ingest(self, command: do.IngestBatch, origin: Origin = _SOMEBODY) -> PipelineState:
-        return await self._aggregate.command(command, origin)
+    async def ingest(self, command: do.IngestBatch, origin: Origin = _SOMEBODY) -> None:
+        await self._aggregate.ingest(command, origin)
+        self._plane.yield_to_history()
 
     @ingest.validator
     def _check_ingest(self, command: do.IngestBatch, origin: Origin = _SOMEBODY) -> None:
+        if self._plane.heavy():  # continuing as new waits for every handler: no more of those that come in streams
+            raise failure(Retryable("the pipeline's workflow is about to continue as new", code=CONTINUING))
         self._aggregate.check(command)
 
     @workflow.update

@@ -8,19 +8,22 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING, Annotated, Any
 
 from fastapi import APIRouter, FastAPI, Query, Request
+from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from pydantic import TypeAdapter
 
+from dataflow.api.records import records_router
+from dataflow.api.reset import reset_router
 from dataflow.api.system import system_routes
 from dataflow.domain.state import PipelineState
-from dataflow.errors import Conflict, DataFlowError, IllegalCommand, InvalidSpec, NotFound, Rejected, Retryable
+from dataflow.errors import Conflict, DataFlowError, IllegalCommand, InvalidSpec, NotFound, Problem, Rejected, Retryable
 
 if TYPE_CHECKING:
     from dataflow.sdk.client import Client
 
 PREFIX = "/api/v1"
 _STATUS: tuple[tuple[type[DataFlowError], int, str], ...] = (
-    (InvalidSpec, 422, "The definition is not valid"),
+    (InvalidSpec, 422, "Not valid"),
     (NotFound, 404, "Not found"),
     (IllegalCommand, 409, "The command does not fit the pipeline's state"),
     (Conflict, 409, "Conflict"),
@@ -34,6 +37,7 @@ def create_app(client: Client, routes: Sequence[APIRouter] = ()) -> FastAPI:
     """The API over one client, and further routes. Building it connects to nothing."""
     app = FastAPI(title="DataFlow", version=version("dataflow"), openapi_url="/openapi.json")
     app.add_exception_handler(DataFlowError, _problem)
+    app.add_exception_handler(RequestValidationError, _malformed)
 
     @app.get("/")
     async def root() -> dict[str, str]:
@@ -82,14 +86,27 @@ def create_app(client: Client, routes: Sequence[APIRouter] = ()) -> FastAPI:
         }
 
     app.include_router(system_routes(client), prefix=PREFIX)
+    app.include_router(records_router(client), prefix=PREFIX)
+    app.include_router(reset_router(client), prefix=PREFIX)
     for more in routes:
         app.include_router(more)
     return app
 
 
+async def _malformed(request: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, RequestValidationError)
+    found = [
+        Problem(".".join(str(step) for step in detail["loc"][1:]), str(detail["msg"]), code=str(detail["type"]))
+        for detail in error.errors()
+    ]
+    return await _problem(request, InvalidSpec(found))
+
+
 async def _problem(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, DataFlowError)
     status, title = next(((code, title) for kind, code, title in _STATUS if isinstance(error, kind)), (500, "Error"))
+    if error.code == "TOO_LARGE":
+        status, title = 413, "Too large"
     body: dict[str, Any] = {
         "type": "about:blank",
         "title": title,

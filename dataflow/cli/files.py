@@ -44,12 +44,12 @@ async def _validate(files: list[str], offline: bool, as_json: bool) -> int:
     from dataflow.errors import InvalidSpec
     from dataflow.validation import Report, check
 
-    home = settings().home
+    chosen = settings()
     code, results = DONE, []
     for file in files:
         try:
             loaded = specfile.load(file)
-            report = await check(loaded, home=home, discover=not offline)
+            report = await check(loaded, home=chosen.home, inbox=chosen.inbox_url, discover=not offline)
             pipeline = loaded.spec.pipeline_id
         except InvalidSpec as refused:
             report, pipeline = Report(problems=refused.problems), ""
@@ -120,11 +120,11 @@ async def _preview(file: str, rows: int, as_json: bool) -> int:
     from dataflow.validation import check
 
     loaded = specfile.load(file)
-    home = settings().home
-    report = await check(loaded, home=home)
+    chosen = settings()
+    report = await check(loaded, home=chosen.home, inbox=chosen.inbox_url)
     if wrong := (*report.problems, *report.unresolved):
         return refuse_file(wrong, as_json=as_json, file=file)
-    views = await previewed(loaded.spec, rows, home=home)
+    views = await previewed(loaded.spec, rows, home=chosen.home, inbox=chosen.inbox_url)
     if as_json:
         emit({"pipeline_id": loaded.spec.pipeline_id, "stages": [_view_json(view) for view in views]})
         return DONE

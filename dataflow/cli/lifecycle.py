@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 import typer
@@ -21,6 +22,13 @@ _FILE = typer.Argument(help="The pipeline file, YAML or JSON.", show_default=Fal
 _REASON = typer.Option("", "--reason", help="Kept in the event.")
 _START = typer.Option(False, "--start", help="Start it, too.")
 _UPDATE = typer.Option(False, "--update", help="Where it exists, replace its definition.")
+_TO = typer.Option(
+    [],
+    "--to",
+    help="Go back to the checkpoint after this event (its sequence) or at this time, or to split=place (a number or a "
+    "time as the source counts, or a position) for every split; *=place is all the others. Repeatable.",
+    show_default=False,
+)
 _FROM_START = typer.Option(False, "--from-start", help="Forget the checkpoint: a new generation reads everything anew.")
 
 
@@ -35,7 +43,8 @@ async def _submit(file: str, start: bool, update: bool, as_json: bool) -> int:
     from dataflow.validation import check
 
     loaded = specfile.load(file)
-    report = await check(loaded, home=settings().home)
+    chosen = settings()
+    report = await check(loaded, home=chosen.home, inbox=chosen.inbox_url)
     if report.problems:
         return refuse_file(report.problems, as_json=as_json, file=file)
     spec = loaded.spec
@@ -92,11 +101,40 @@ def resume(pipeline: str = _ID, as_json: bool = JSON) -> None:
     perform(_act(pipeline, lambda client: client.resume(pipeline), as_json, runs=True), as_json=as_json)
 
 
-def reset(pipeline: str = _ID, from_start: bool = _FROM_START, as_json: bool = JSON) -> None:
+def reset(pipeline: str = _ID, from_start: bool = _FROM_START, to: list[str] = _TO, as_json: bool = JSON) -> None:
     """Bring a pipeline back to configured.
 
-    A failed or completed one keeps definition and checkpoint, unless --from-start is given."""
-    perform(_act(pipeline, lambda client: client.reset(pipeline, from_start=from_start), as_json), as_json=as_json)
+    A failed or completed one keeps definition and checkpoint, unless --from-start or --to is given. With --to what was
+    read from there on is read again, in a new generation, when it is started."""
+    perform(_reset(pipeline, from_start, to, as_json), as_json=as_json)
+
+
+async def _reset(pipeline: str, from_start: bool, to: list[str], as_json: bool) -> int:
+    if not to:
+        return await _act(pipeline, lambda client: client.reset(pipeline, from_start=from_start), as_json)
+    target = _target(to, from_start)
+    return await _act(pipeline, lambda client: client.rewind(pipeline, target), as_json)
+
+
+def _target(to: list[str], from_start: bool) -> int | datetime | dict[str, str | int]:
+    """What `--to` names. `InvalidSpec` where it names nothing, or two things."""
+    from dataflow.errors import InvalidSpec, Problem
+
+    if from_start:
+        raise InvalidSpec([Problem("--to", "and --from-start exclude each other")])
+    pairs = [one.partition("=") for one in to]
+    if all(equals for _, equals, _ in pairs):
+        return {split: place for split, _, place in pairs}
+    if len(to) > 1:
+        raise InvalidSpec([Problem("--to", "is an event, a time, or split=place for every split")])
+    if to[0].isascii() and to[0].isdigit():
+        return int(to[0])
+    try:
+        moment = datetime.fromisoformat(to[0])
+    except ValueError:
+        hint = "an event's sequence, a time such as 2026-11-25T10:00, or split=place"
+        raise InvalidSpec([Problem("--to", f"{to[0]!r} names nothing to go back to", hint=hint)]) from None
+    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
 
 
 def delete(pipeline: str = _ID, as_json: bool = JSON) -> None:

@@ -62,7 +62,7 @@ async def _run(file: str, again: bool, processes: int, as_json: bool) -> int:
 
     loaded = specfile.load(file)
     chosen = settings()
-    report = await check(loaded, home=chosen.home)
+    report = await check(loaded, home=chosen.home, inbox=chosen.inbox_url)
     wrong = (*report.refused(), *report.unresolved)
     if wrong:
         return refuse_file(wrong, as_json=as_json, file=file)

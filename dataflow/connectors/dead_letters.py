@@ -59,6 +59,12 @@ def file_name(lane: Lane, epoch: int, number: int = 0) -> str:
     return f"dead-{lane.pipeline}-g{lane.generation}-{lane.name}-{epoch:08d}-{number:03d}.jsonl"
 
 
+def epoch_of(name: str, pipeline: str, generation: int, lane_name: str) -> int | None:
+    """The epoch in a name that `file_name` gave to dead letters of that lane; None for any other name."""
+    found = re.fullmatch(re.escape(f"dead-{pipeline}-g{generation}-{lane_name}-") + r"(\d{8,})-\d{3,}\.jsonl", name)
+    return int(found[1]) if found else None
+
+
 def is_file_of(name: str, pipeline: str, generation: int, lane_name: str) -> bool:
     """Whether `file_name` gave this name to dead letters of that lane."""
-    return bool(re.fullmatch(re.escape(f"dead-{pipeline}-g{generation}-{lane_name}-") + r"\d{8,}-\d{3,}\.jsonl", name))
+    return epoch_of(name, pipeline, generation, lane_name) is not None

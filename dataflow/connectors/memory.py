@@ -17,6 +17,7 @@ from pydantic import Field
 
 from dataflow.components import Component, Config, Kind
 from dataflow.domain.flow import Delivery, Lane, Position, Receipt
+from dataflow.domain.state import Rewind
 from dataflow.errors import Corrupt, Fenced, NotFound
 from dataflow.seams import REJECTS, Chunk, Context, Discovery
 
@@ -109,8 +110,13 @@ class _LaneState:
 
     attempt: int = 0
     receipt: Receipt | None = None
-    rows: list[pl.DataFrame] = field(default_factory=list)
-    rejected: list[pl.DataFrame] = field(default_factory=list)
+    rows: list[tuple[int, pl.DataFrame]] = field(default_factory=list)  # with their epochs
+    rejected: list[tuple[int, pl.DataFrame]] = field(default_factory=list)
+
+    def cut(self, epoch: int) -> None:
+        """Take away what came after that epoch."""
+        self.rows = [(at, frame) for at, frame in self.rows if at <= epoch]
+        self.rejected = [(at, frame) for at, frame in self.rejected if at <= epoch]
 
 
 class Store:
@@ -126,14 +132,14 @@ class Store:
     def rows(self) -> pl.DataFrame:
         """Every committed row, lane by lane, in commit order; empty with the prepared schema before the first."""
         with self._lock:
-            frames = [frame for lane in self._lanes.values() for frame in lane.rows]
+            frames = [frame for lane in self._lanes.values() for _, frame in lane.rows]
             return pl.concat(frames) if frames else pl.DataFrame(schema=self._schema)
 
     @property
     def rejected(self) -> pl.DataFrame:
         """Every committed dead letter; columns of `REJECTS`."""
         with self._lock:
-            frames = [frame for lane in self._lanes.values() for frame in lane.rejected]
+            frames = [frame for lane in self._lanes.values() for _, frame in lane.rejected]
             return pl.concat(frames) if frames else pl.DataFrame(schema=REJECTS)
 
     @property
@@ -142,14 +148,17 @@ class Store:
         with self._lock:
             return [lane.receipt for lane in self._lanes.values() if lane.receipt]
 
-    def prepare(self, schema: pl.Schema, pipeline: str, generation: int) -> None:
-        """Raises `Fenced` where a later generation is there already."""
+    def prepare(self, schema: pl.Schema, pipeline: str, generation: int, rewind: Rewind | None = None) -> None:
+        """Raises `Fenced` where a later generation is there already. Of the one that is rewound stays what is kept."""
         with self._lock:
             self._refuse_older(pipeline, generation)
             self._generations[pipeline] = generation
             self._schema = schema
             for key in [key for key in self._lanes if key[0] == pipeline and key[1] < generation]:
-                del self._lanes[key]
+                if rewind is None:
+                    del self._lanes[key]
+                elif key[1] == rewind.generation and rewind.kept is not None:
+                    self._lanes[key].cut(rewind.kept.get(key[2], 0))
 
     def open(self, lane: Lane) -> int:
         """A new attempt at the lane: its number, which fences all attempts before it."""
@@ -176,8 +185,8 @@ class Store:
             if last != receipt.epoch - 1:  # Invariant 2: an epoch commits only on its predecessor
                 raise Fenced(f"{lane.name} is at epoch {last}: epoch {receipt.epoch} does not follow")
             # Invariant 1: rows, dead letters and receipt become visible together, under the lock
-            state.rows += rows
-            state.rejected += rejected
+            state.rows += [(receipt.epoch, frame) for frame in rows]
+            state.rejected += [(receipt.epoch, frame) for frame in rejected]
             state.receipt = receipt
 
     def _refuse_older(self, pipeline: str, generation: int) -> None:
@@ -222,8 +231,8 @@ class MemorySink:
     delivery = Delivery.EXACTLY_ONCE
     max_lanes: int | None = None
 
-    def __init__(self, kept: Store) -> None:
-        self._store = kept
+    def __init__(self, kept: Store, rewind: Rewind | None = None) -> None:
+        self._store, self._rewind = kept, rewind
 
     async def __aenter__(self) -> Self:
         return self
@@ -233,7 +242,7 @@ class MemorySink:
 
     async def prepare(self, schema: pl.Schema, lanes: Sequence[Lane]) -> None:
         for lane in lanes:
-            self._store.prepare(schema, lane.pipeline, lane.generation)
+            self._store.prepare(schema, lane.pipeline, lane.generation, self._rewind)
 
     def open(self, lane: Lane, schema: pl.Schema) -> MemoryWriter:
         return MemoryWriter(self._store, lane)
@@ -258,7 +267,7 @@ def _source(config: MemorySourceConfig, context: Context) -> MemorySource:
 
 
 def _sink(config: MemorySinkConfig, context: Context) -> MemorySink:
-    return MemorySink(store(config.name))
+    return MemorySink(store(config.name), context.rewind)
 
 
 SOURCE = Component(Kind.SOURCE, "memory", MemorySourceConfig, _source, "A named table of this process, for tests.")

@@ -14,7 +14,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from dataflow.domain.flow import Counters, Position
-from dataflow.domain.state import Checkpoint, PipelineError, Plan
+from dataflow.domain.state import Checkpoint, PipelineError, Plan, Rewind
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,12 +83,14 @@ class ResumePipeline:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class IngestBatch:
-    """Records pushed by a caller, safely stored: their number (1 to 10 000) and the caller's offset (0 or more).
-    A batch id seen before changes nothing."""
+    """Records pushed by a caller, stored in the inbox under `token` and not yet seen by the source: their number (1 to
+    10 000) and the caller's offset (0 or more). A batch id that is remembered changes nothing; the inbox knows all of
+    them, so whoever carries this out asks it before the event is recorded."""
 
     batch_id: str
     record_count: int
     source_offset: int
+    token: str = ""
     kind: Literal["IngestBatch"] = "IngestBatch"
 
 
@@ -164,9 +166,11 @@ class CompletePipeline:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ResetPipeline:
     """Back to configured, keeping the definition. A failed or completed pipeline keeps its checkpoint too, unless
-    `from_start`: then a new generation begins at the source's first record, and the plan is dropped."""
+    `from_start`: then a new generation begins at the source's first record, and the plan is dropped. With `rewind` the
+    new generation begins there instead."""
 
     from_start: bool = False
+    rewind: Rewind | None = None
     kind: Literal["ResetPipeline"] = "ResetPipeline"
 
 

@@ -44,7 +44,12 @@ def _merged(state: PipelineState, command: UpdateConfig) -> dict[str, Any]:
 
 
 def _begun(state: PipelineState) -> bool:
-    return state.plan is not None or bool(state.checkpoint.lanes) or state.checkpoint.offset > 0
+    return (
+        state.plan is not None
+        or state.rewind is not None
+        or bool(state.checkpoint.lanes)
+        or state.checkpoint.offset > 0
+    )
 
 
 def _moved(old: PipelineSpec, new: PipelineSpec) -> str:

@@ -14,7 +14,7 @@ from dataflow.domain.flow import Counters
 from dataflow.domain.record import EventRecord, verify
 from dataflow.domain.sealing import Catalogue, Upcaster
 from dataflow.domain.spec import PipelineSpec
-from dataflow.domain.state import LaneCheckpoint, Metrics, PipelineError, Plan
+from dataflow.domain.state import LaneCheckpoint, Metrics, PipelineError, Plan, Rewind
 
 __all__ = [
     "EVENT_TYPES",
@@ -225,13 +225,15 @@ class PipelineCompleted:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PipelineReset:
-    """`generation` is the one that holds from now on; a higher one starts from the first record."""
+    """`generation` is the one that holds from now on; a higher one starts from the first record, or where `rewind`
+    says."""
 
     schema_version: ClassVar[int] = 1
     extra_tags: ClassVar[tuple[str, ...]] = LIFECYCLE
 
     from_start: bool
     generation: int
+    rewind: Rewind | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -80,7 +80,8 @@ def _changed(state: PipelineState, event: e.Event, time: datetime, where: str) -
         case e.PipelineReset():
             _expect(event.generation, state.generation + event.from_start, where)
             cleared = replace(state, error=None, failed_at=None, completed_at=None, retry_count=0, retries={})
-            return _renewed(cleared, event.generation) if event.from_start else cleared
+            renewed = _renewed(cleared, event.generation) if event.from_start else cleared
+            return renewed if event.rewind is None else replace(renewed, rewind=event.rewind, former=state.plan)
         case e.ConfigUpdated():
             return _redefined(state, event, where)
     assert_never(event)
@@ -171,6 +172,8 @@ def _renewed(state: PipelineState, generation: int) -> PipelineState:
         state,
         generation=generation,
         plan=None,
+        rewind=None,
+        former=None,
         checkpoint=Checkpoint(),
         outputs={},
         recent_batches=(),

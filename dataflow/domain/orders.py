@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
 from typing import Any
 
 from dataflow.domain.coordinator.commands import PipelineReport
 from dataflow.domain.events import EventRecord
 from dataflow.domain.flow import Lane, Position, Receipt
-from dataflow.domain.state import PipelineError, Plan
+from dataflow.domain.state import PipelineError, Plan, Rewind
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,19 +45,44 @@ class SegmentReport:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PlanOrder:
     """Look at the source, check the transforms against it, make room in the sinks, cut the splits into lanes. `plan`:
-    the one that the generation is read under; its lanes keep their splits, and splits that were added join them."""
+    the one that the generation is read under; its lanes keep their splits, and splits that were added join them.
+    `former` and `rewind`: the generation reads again what the one before had read, under what was pinned then."""
 
     pipeline: str
     generation: int
     number: int
     spec: Mapping[str, Any]
     plan: Plan | None = None
+    former: Plan | None = None
+    rewind: Rewind | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Target:
+    """Where to go back to: the checkpoint after an event, that of a time, or a place for every split (`*`: for all of
+    them) as its source understands it: a number, a time, or a position as events have it."""
+
+    event: int | None = None
+    time: datetime | None = None
+    splits: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LocateOrder:
+    """Find the positions of `target` for the lanes of `plan`."""
+
+    pipeline: str
+    spec: Mapping[str, Any]
+    plan: Plan
+    target: Target
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SegmentOrder:
     """Move `lane` from its sink's last receipt on, for `seconds` or `max_epochs`, or to the end of the input.
-    `settled`: how far upstream may forget, by split."""
+
+    `settled`: how far upstream may forget, by split. `starts`: where splits begin that no receipt knows yet; the others
+    at their first record."""
 
     lane: Lane
     spec: Mapping[str, Any]
@@ -63,6 +90,7 @@ class SegmentOrder:
     seconds: float
     max_epochs: int = 5_000
     settled: Mapping[str, Position] = field(default_factory=dict)
+    starts: Mapping[str, Position] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,6 +101,33 @@ class AppendOrder:
     records: tuple[EventRecord, ...]
     snapshot: Mapping[str, Any] | None = None
     report: PipelineReport | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class IngestOrder:
+    """Let the source see the batch that is stored in the inbox under `token`, then append its event to the journal;
+    neither where the inbox has that batch already."""
+
+    pipeline: str
+    batch_id: str
+    token: str
+    append: AppendOrder
+
+
+class Admission(StrEnum):
+    """What became of a batch that is staged in the inbox."""
+
+    NEW = "new"  # it has its place now, or had it already under the same token
+    REPEAT = "repeat"  # the same batch was admitted under another token
+    CONFLICT = "conflict"  # another batch has that id
+    GONE = "gone"  # it is not staged any more
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class IngestAnswer:
+    """Only the event of a NEW batch was appended."""
+
+    admission: Admission
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

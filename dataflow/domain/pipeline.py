@@ -16,7 +16,7 @@ from dataflow.domain.policy import backoff, is_transient
 from dataflow.domain.progress import ingest, move_checkpoint, record_segment
 from dataflow.domain.refusal import ACCEPTED, refusal
 from dataflow.domain.state import ErrorType, PipelineError, PipelineState, Status
-from dataflow.domain.validation import check, check_plan, definition
+from dataflow.domain.validation import check, check_plan, check_rewind, definition
 from dataflow.errors import Conflict
 
 __all__ = ["decide", "evolve", "fold"]
@@ -120,6 +120,9 @@ def _adopt(state: PipelineState, command: c.AdoptPlan) -> tuple[e.Event, ...]:
 
 
 def _reset(state: PipelineState, command: c.ResetPipeline) -> tuple[e.Event, ...]:
-    if not command.from_start and state.status in {Status.CONFIGURED, Status.STOPPED}:
+    anew = command.from_start or command.rewind is not None
+    if not anew and state.status in {Status.CONFIGURED, Status.STOPPED}:
         raise refusal(state, command)
-    return (e.PipelineReset(from_start=command.from_start, generation=state.generation + command.from_start),)
+    if command.rewind is not None:
+        check_rewind(state, command.rewind)
+    return (e.PipelineReset(from_start=anew, generation=state.generation + anew, rewind=command.rewind),)

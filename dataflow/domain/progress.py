@@ -4,36 +4,38 @@ from __future__ import annotations
 
 from dataflow.domain.commands import IngestBatch, RecordSegment, UpdateCheckpoint
 from dataflow.domain.events import BatchIngested, BatchProcessed, CheckpointMove, CheckpointUpdated, Event
-from dataflow.domain.state import MEMORY, LaneCheckpoint, PipelineState
-from dataflow.errors import Conflict
+from dataflow.domain.state import LaneCheckpoint, PipelineState
+from dataflow.errors import Conflict, IllegalCommand
+
+PUSH = "push"
+"""The type of the source that reads what is pushed."""
 
 _NEVER_FALLS = ("read", "written", "filtered", "failed", "dead_lettered", "bytes_read")
 
 
 def ingest(state: PipelineState, command: IngestBatch) -> tuple[Event, ...]:
-    """A pushed batch counts in full. Its id seen before: nothing. `Conflict` where that can no longer be known."""
+    """A pushed batch is in the inbox; what becomes of its records is for the lanes to tell. An id that is remembered:
+    nothing. `IllegalCommand` where no source would ever read it."""
+    if (source := state.definition.source.type) != PUSH:
+        raise IllegalCommand(
+            f"pipeline {state.pipeline_id} reads from {source!r} and cannot take batches",
+            code="NOT_A_PUSH_SOURCE",
+            hint=f"only a source of type {PUSH!r} can",
+        )
     if command.batch_id in state.recent_batches:
         return ()
-    if command.source_offset <= state.forgotten_offset:
-        raise Conflict(
-            f"batch {command.batch_id} at offset {command.source_offset} may be a repeat: pipeline "
-            f"{state.pipeline_id} remembers {MEMORY} batches, all up to offset {state.forgotten_offset} are forgotten",
-            hint="push new batches with rising offsets",
-        )
-    checkpoint = state.checkpoint
     return (
         BatchIngested(
             batch_id=command.batch_id, record_count=command.record_count, source_offset=command.source_offset
         ),
-        BatchProcessed(
-            batch_id=command.batch_id, success_count=command.record_count, failure_count=0, processing_time_ms=0
-        ),
-        CheckpointUpdated(
-            checkpoint=CheckpointMove(
-                offset=max(checkpoint.offset, command.source_offset),
-                records_processed=checkpoint.records_processed + command.record_count,
-            )
-        ),
+    )
+
+
+def another_batch(pipeline: str, batch_id: str) -> Conflict:
+    """The error for a batch id that was given to other records before."""
+    return Conflict(
+        f"batch {batch_id!r} of pipeline {pipeline} was pushed before with other records",
+        hint="a new batch takes a new id; only the very same records may be sent again under an old one",
     )
 
 

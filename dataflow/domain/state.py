@@ -20,7 +20,8 @@ GENESIS = "0" * 64
 """`previous_hash` of the first event of a stream."""
 
 MEMORY = 1000
-"""How many pushed batches a pipeline remembers for recognising repeats. Segments need none: their epochs count up."""
+"""How many pushed batches a pipeline remembers: repeats of these need no look into the inbox, which knows them all.
+Segments need none: their epochs count up."""
 
 
 class Status(StrEnum):
@@ -118,7 +119,7 @@ class LaneCheckpoint:
 class Checkpoint:
     """How far a pipeline is in its generation.
 
-    `offset` is one number for people: records read by all lanes, or the source offset of the last pushed batch.
+    `offset` is one number for people: records read by all lanes, or what was reported from outside.
     What reading really resumes from are the lanes (and, above them, the sink's own receipts). `timestamp` is when
     the checkpoint last moved; `records_processed` counts as in `Metrics`, over the whole generation.
     """
@@ -161,6 +162,21 @@ class Plan:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Rewind:
+    """Where a generation begins that reads again, on purpose, what `generation` had read.
+
+    `lanes` has the positions of each lane's splits; a split without one begins at its first record. `kept` is, for each
+    lane, the last epoch whose output is to stay: what sinks wrote after it goes, where they can take it away; None
+    leaves all of it there. `event` is the event whose checkpoint this is, 0 where the positions were given.
+    """
+
+    generation: int
+    lanes: Mapping[str, Mapping[str, Position]] = field(default_factory=dict)
+    kept: Mapping[str, int] | None = None
+    event: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class PipelineState:
     """All that is known of one pipeline after `version` events. Only `pipeline.evolve` makes new ones.
 
@@ -170,6 +186,8 @@ class PipelineState:
     batch at or below `forgotten_offset` may be a repeat of one no longer remembered.
     `retries` counts the failures in a row of each lane (`""`: of no lane in particular), `retry_count` is the highest.
     `queued_at` is since when a start waits for a free slot, `queue_reason` why.
+    `rewind` says where this generation began, None for the first records; `former` is the plan of the generation that
+    was rewound, whose splits, columns and pin hold on.
     `paused_seconds` sums this run's finished pauses. `reported` holds the figures of the latest metrics report.
     """
 
@@ -197,6 +215,8 @@ class PipelineState:
     retries: Mapping[str, int] = field(default_factory=dict)
     plan: Plan | None = None
     plan_number: int = 0
+    rewind: Rewind | None = None
+    former: Plan | None = None
     checkpoint: Checkpoint = field(default_factory=Checkpoint)
     metrics: Metrics = field(default_factory=Metrics)
     lifetime: Metrics = field(default_factory=Metrics)

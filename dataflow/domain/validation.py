@@ -12,10 +12,11 @@ from pydantic import ValidationError
 from dataflow.domain import commands as c
 from dataflow.domain.policy import JITTER
 from dataflow.domain.spec import PipelineSpec
-from dataflow.domain.state import PipelineState, Plan
-from dataflow.errors import InvalidSpec, Problem
+from dataflow.domain.state import PipelineState, Plan, Rewind
+from dataflow.errors import Conflict, InvalidSpec, Problem
 
 MAX_BATCH = 10_000
+MAX_BATCH_ID = 200
 MAX_FIGURES = 100
 MAX_PIN = 100_000
 
@@ -98,6 +99,8 @@ def _broken(command: c.Command) -> Iterator[Problem]:
     match command:
         case c.IngestBatch():
             yield from _text("batch_id", command.batch_id)
+            if len(command.batch_id) > MAX_BATCH_ID:
+                yield Problem("batch_id", f"is {len(command.batch_id)} characters long, more than {MAX_BATCH_ID}")
             if not 1 <= command.record_count <= MAX_BATCH:
                 yield Problem("record_count", f"is {command.record_count}, not 1 to {MAX_BATCH}")
             yield from _natural("source_offset", command.source_offset)
@@ -158,6 +161,34 @@ def check_plan(state: PipelineState, plan: Plan) -> None:
     for name, known in state.checkpoint.lanes.items():
         if name.rpartition("-")[0] in sinks and known.positions and name not in seen:
             problems.append(Problem("plan.lanes", f"lane {name} has begun and is missing", "moved", hint))
+    if problems:
+        raise InvalidSpec(problems)
+
+
+def check_rewind(state: PipelineState, rewind: Rewind) -> None:
+    """Check a rewind against what the pipeline has read: `Conflict` where it is of another generation or nothing was
+    read in this one, `InvalidSpec` with every lane, split and epoch that does not fit."""
+    plan = state.plan
+    if rewind.generation != state.generation:
+        raise Conflict(
+            f"that is of generation {rewind.generation}, pipeline {state.pipeline_id} is in generation "
+            f"{state.generation}",
+            hint="only what this generation has read can be read again; reset from the start reads everything",
+        )
+    if plan is None:
+        raise Conflict(f"pipeline {state.pipeline_id} has read nothing in generation {state.generation} yet")
+    planned = {lane.name: set(lane.splits) for lane in plan.lanes}
+    problems = []
+    for name, positions in rewind.lanes.items():
+        strange = sorted(set(positions) - planned.get(name, set()))
+        if name not in planned:
+            problems.append(Problem(f"rewind.lanes.{name}", "there is no such lane"))
+        elif strange:
+            problems.append(Problem(f"rewind.lanes.{name}", f"does not read {', '.join(strange)}"))
+    for name, epoch in (rewind.kept or {}).items():
+        known = state.checkpoint.lanes.get(name)
+        if not 0 <= epoch <= (known.epoch if known else 0):
+            problems.append(Problem(f"rewind.kept.{name}", f"is {epoch}, which was not committed"))
     if problems:
         raise InvalidSpec(problems)
 

@@ -45,17 +45,18 @@ _DRIVERS = {
 }
 
 
-def journal_url(url: str) -> URL:
-    """The URL with the driver we use. `Rejected` for a database the journal cannot live in."""
+def journal_url(url: str, what: str = "the journal") -> URL:
+    """The URL with the driver we use. `Rejected` for a database that `what` cannot live in."""
     try:
         parsed = make_url(url)
     except ArgumentError:
-        raise Rejected("the journal's URL cannot be read", hint="for example sqlite:////var/lib/dataflow.db") from None
+        raise Rejected(f"{what}'s URL cannot be read", hint="for example sqlite:////var/lib/dataflow.db") from None
     driver = _DRIVERS.get(parsed.drivername)
     if driver is None:
-        raise Rejected(f"the journal cannot be kept in {parsed.drivername!r}", hint="sqlite or postgresql")
+        raise Rejected(f"{what} cannot be kept in {parsed.drivername!r}", hint="sqlite or postgresql")
     if driver.startswith("sqlite") and parsed.database in (None, "", ":memory:"):
-        raise Rejected("a SQLite journal needs a file", hint="memory: is the journal without one")
+        hint = "memory: is the journal without one" if what == "the journal" else ""
+        raise Rejected(f"{what} in SQLite needs a file", hint=hint)
     return parsed.set(drivername=driver)
 
 

@@ -8,10 +8,10 @@ caller reads what it wrote.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 from uuid import uuid4
 
@@ -26,11 +26,14 @@ from temporalio.common import QueryRejectCondition, SearchAttributeKey, Workflow
 from temporalio.contrib.pydantic import pydantic_data_converter
 from temporalio.exceptions import WorkflowAlreadyStartedError
 
-from dataflow.domain.commands import Origin, UpdateConfig
+from dataflow.domain.commands import IngestBatch, Origin, UpdateConfig
+from dataflow.domain.orders import Target
 from dataflow.domain.spec import PipelineSpec
 from dataflow.domain.state import PipelineState
-from dataflow.errors import NotFound, Retryable
+from dataflow.errors import NotFound, Rejected, Retryable
+from dataflow.inbox import Batch, Inbox
 from dataflow.sdk.failures import translated
+from dataflow.sdk.ingest import Ingested, ingest
 from dataflow.sdk.progress import Progress, combine
 from dataflow.sdk.system import System
 from workflows.names import PIPELINE, Carried, Tuning, workflow_id
@@ -61,16 +64,24 @@ async def connect(target: str, namespace: str) -> TemporalClient:
 
 
 class Client:
-    """Commands and queries over one Temporal namespace. `actor` is kept on every event the commands cause."""
+    """Commands and queries over one Temporal namespace. `actor` is kept on every event the commands cause. `inbox` is
+    the deployment's, for clients that push records."""
 
     def __init__(
-        self, temporal: TemporalClient, *, task_queue: str, actor: str = "", tuning: Tuning | None = None
+        self,
+        temporal: TemporalClient,
+        *,
+        task_queue: str,
+        actor: str = "",
+        tuning: Tuning | None = None,
+        inbox: Inbox | None = None,
     ) -> None:
         self.temporal = temporal
         self._queue = task_queue
         self._actor = actor or "sdk"
         self._tuning = tuning or Tuning()
         self.system = System(temporal, task_queue, self._actor)
+        self._inbox = inbox
 
     async def create(self, spec: PipelineSpec) -> PipelineState:
         """Create the pipeline; `Conflict` where its id exists, or existed and was deleted."""
@@ -128,6 +139,19 @@ class Client:
         """Back to configured, keeping definition and checkpoint; `from_start`: a new generation from the beginning."""
         return await self._update(pipeline, "reset", from_start)
 
+    async def rewind(self, pipeline: str, to: int | datetime | Mapping[str, str | int]) -> PipelineState:
+        """Back to configured, in a new generation that begins at an earlier checkpoint: the one recorded by the event
+        `to` (its sequence), the one of that time, or the places given for every split (`*` for all others): a number
+        or a time as its source counts (Kafka: offsets, times of messages), or a position as events have it.
+
+        Of what sinks wrote behind a recorded checkpoint they take away what they can (files; Kafka cannot), and it is
+        written again; behind places that were given, everything stays, and the range is written a second time."""
+        if isinstance(to, Mapping):
+            target = Target(splits={split: str(place) for split, place in to.items()})
+        else:
+            target = Target(time=to) if isinstance(to, datetime) else Target(event=to)
+        return await self._update(pipeline, "rewind", target)
+
     async def update(
         self, pipeline: str, spec: PipelineSpec | Mapping[str, Any], *, partial: bool = False, from_start: bool = False
     ) -> PipelineState:
@@ -136,6 +160,31 @@ class Client:
         return await self._update(
             pipeline, "update_config", UpdateConfig(spec=stored, partial=partial, from_start=from_start)
         )
+
+    async def ingest(
+        self,
+        pipeline: str,
+        records: Sequence[Mapping[str, Any]],
+        *,
+        batch_id: str,
+        source_offset: int = 0,
+    ) -> Ingested:
+        """Push 1 to 10,000 records (8 MiB of JSON at most) to a running pipeline with a source of type `push`. They are
+        on disk and recorded when this returns. The same `batch_id` again changes nothing and has the same answer, for
+        ever and in every state of the pipeline; with other records it is a `Conflict`.
+
+        Raises `InvalidSpec` (paths such as `records[3]`), `Rejected` (TOO_LARGE), `IllegalCommand` where the pipeline
+        takes none now; `Retryable` leaves open whether the batch was taken: send it again."""
+        if self._inbox is None:
+            raise Rejected("this client has no inbox", code="NO_INBOX", hint="push over HTTP, or give it one")
+        batch = await asyncio.to_thread(Batch.of, batch_id, records, source_offset)
+
+        async def command(order: IngestBatch) -> None:
+            with translated(pipeline):
+                await self._handle(pipeline).execute_update("ingest", args=[order, self._origin()])
+
+        with translated(pipeline):
+            return await ingest(self._inbox, pipeline, batch, command, _ANSWER)
 
     async def delete(self, pipeline: str) -> PipelineState:
         """Retire for good; its events stay."""

@@ -57,6 +57,8 @@ def translated(pipeline: str) -> Iterator[None]:
                 code="SERVICE_UNAVAILABLE",
                 hint="start one: dataflow up",
             ) from None
+        if error.status is RPCStatusCode.RESOURCE_EXHAUSTED:  # such as too many updates of one workflow at once
+            raise Retryable(f"Temporal is busy: {error.message}", code="BUSY") from error
         if error.status in (RPCStatusCode.UNAVAILABLE, RPCStatusCode.DEADLINE_EXCEEDED, RPCStatusCode.CANCELLED):
             raise Retryable(f"Temporal does not answer: {error.message}", code="SERVICE_UNAVAILABLE") from error
         raise

@@ -80,6 +80,28 @@ async def again_and_deleted(client: Client, name: str) -> None:
     await client.delete(name)
 
 
+async def pushed(client: Client, name: str) -> None:
+    """Waits for its first batch; takes one, and the same one again."""
+    stored = {"name": name, "source": {"type": "push"}, "sinks": [{"type": "memory", "name": name}]}
+    await client.create(PipelineSpec.model_validate(stored))
+    await client.start(name)
+    await asyncio.sleep(1)
+    for _ in range(2):
+        await client.ingest(name, [{"n": n} for n in range(10)], batch_id="b1")
+    while memory.store(name).rows.height < 10:
+        await asyncio.sleep(0.05)
+    await client.stop(name)
+
+
+async def rewound(client: Client, name: str) -> None:
+    await client.create(spec(name))
+    await client.start(name)
+    await until(client, name, Status.COMPLETED)
+    await client.rewind(name, 3)  # planned, nothing read
+    await client.start(name)
+    await until(client, name, Status.COMPLETED)
+
+
 async def lanes_and_sinks(client: Client, name: str) -> None:
     sinks = [{"type": "memory", "name": f"{name}-{n}"} for n in range(2)]
     await client.create(spec(name, parallelism=2, sinks=sinks))
@@ -127,6 +149,8 @@ SCENARIOS: dict[str, Callable[[Client, str], Awaitable[None]]] = {
     "again-and-deleted": again_and_deleted,
     "lanes-and-sinks": lanes_and_sinks,
     "waits-for-a-slot": waits_for_a_slot,
+    "pushed": pushed,
+    "rewound": rewound,
     "grows": grows,
 }
 

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from dataflow.connectors.dead_letters import is_file_of
+from dataflow.connectors.file.kept import keeps, load
 from dataflow.connectors.file.ownership import marker
 from dataflow.connectors.file.parts import part_of
 from dataflow.connectors.file.records import LaneLog, Places, Record
@@ -105,10 +106,13 @@ class FileAudit:
         return sum(commit.rows for commit in commits), commits
 
     def _find_strangers(self, records: dict[str, Record | None]) -> None:
+        kept = load(self._places.control / self._lanes[0].pipeline)
         for path in _visible(self._places.out):
             part = part_of(path)
             if part is None and path.name.endswith(self._config.part_suffix):
                 self._fault(path, "it is no part of any pipeline, and readers take it for one")
+            elif part and keeps(kept, *part):
+                continue  # of a generation that was rewound, before the place that this one began at
             elif part and (part[0] != self._lanes[0].generation or part[1] not in records):
                 self._fault(path, f"it is of generation {part[0]} and lane {part[1]}, which are not the pipeline's")
 

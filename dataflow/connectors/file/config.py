@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import codecs
-import difflib
 from collections.abc import Mapping
 from typing import Any
 
@@ -11,10 +10,9 @@ import polars as pl
 from pydantic import Field, field_validator, model_validator
 
 from dataflow.components import Config
+from dataflow.connectors.declared import declared_type
 from dataflow.connectors.file.formats import TABBED, Compression, FileFormat, format_of, suffixes
 from dataflow.domain.spec import Bytes
-from dataflow.expressions import type_name, type_named
-from dataflow.expressions.types import NAMES
 
 _ONLY_FOR = {
     "delimiter": {FileFormat.CSV},
@@ -129,17 +127,3 @@ class FileSourceConfig(Config):
     def chosen(self) -> tuple[str, ...] | None:
         """The columns that `columns` names, typed or not."""
         return None if self.columns is None else tuple(self.columns)
-
-
-def declared_type(column: str, text: str) -> pl.DataType:
-    """The type of that SQL name; a trailing `[]` makes a list of it. Raises ValueError with the nearest name."""
-    if text.endswith("[]"):
-        return pl.List(declared_type(column, text[:-2]))
-    found = type_named(text)
-    if found is None:
-        near = difflib.get_close_matches(text.upper(), NAMES, n=1)
-        hint = f"did you mean {near[0]}?" if near else "known: " + ", ".join(NAMES)
-        raise ValueError(f"column {column!r} has the unknown type {text!r}: {hint}")
-    if isinstance(found, pl.Binary):
-        raise ValueError(f"column {column!r}: {type_name(found)} cannot be read from text")
-    return found

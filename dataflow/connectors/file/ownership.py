@@ -13,20 +13,25 @@ from pathlib import Path
 
 import polars as pl
 
-from dataflow.connectors.dead_letters import is_file_of
+from dataflow.connectors.dead_letters import epoch_of
 from dataflow.connectors.file.disk import make_folder, sync_folder, write_durably
+from dataflow.connectors.file.kept import Kept, keeps, load, save
 from dataflow.connectors.file.parts import part_of
 from dataflow.connectors.file.records import Places
 from dataflow.connectors.file.sink_config import FileSinkConfig
 from dataflow.domain.flow import Lane
+from dataflow.domain.state import Rewind
 from dataflow.errors import Conflict, Fenced, Rejected
 
 _GENERATION = re.compile(r"g(\d+)")
 _RETIRED = re.compile(r"retired-g(\d+)-[0-9a-f]{32}")
 
 
-def claim(places: Places, config: FileSinkConfig, schema: pl.Schema, lanes: Sequence[Lane]) -> None:
-    """Make `places.out` this generation's place for output, or refuse. Repeatable; shows nothing.
+def claim(
+    places: Places, config: FileSinkConfig, schema: pl.Schema, lanes: Sequence[Lane], rewind: Rewind | None = None
+) -> None:
+    """Make `places.out` this generation's place for output, or refuse. Repeatable; shows nothing. What a `rewind` keeps
+    of the generation before stays, and what that one had kept.
 
     Raises `Conflict` where foreign output or another pipeline's lies there and `overwrite` is not set, `Fenced` where
     a newer generation has the place, `Rejected` (BAD_PATH) where it cannot be output at all.
@@ -35,7 +40,7 @@ def claim(places: Places, config: FileSinkConfig, schema: pl.Schema, lanes: Sequ
     _check_kind(places.out, config)
     make_folder(places.out.parent)
     _check_others(places, config, lane)
-    _retire_older(places, lane)
+    _retire_older(places, lane, rewind)
     generation = places.generation(lane)
     make_folder(generation)
     _check_foreign(places, config, lane)
@@ -111,7 +116,7 @@ def _retired(folder: Path, name: str) -> Path:
     return target
 
 
-def _retire_older(places: Places, lane: Lane) -> None:
+def _retire_older(places: Places, lane: Lane, rewind: Rewind | None) -> None:
     """Fence older generations by moving their folders away in one act, then delete what they published.
 
     An attempt of theirs finds nothing to link or rename any more, so nothing can appear behind the deletion.
@@ -124,10 +129,25 @@ def _retire_older(places: Places, lane: Lane) -> None:
                 raise Fenced(f"generation {number} of {lane.pipeline} has taken over {places.out}")
             if number < lane.generation:
                 _retired(folder, folder.name)
-    for folder in _folders(controls[0] / lane.pipeline, _RETIRED):
+    own = controls[0] / lane.pipeline
+    before = load(own)
+    lanes: dict[int, list[str]] = {}
+    for folder in _folders(own, _RETIRED):
         found = _RETIRED.fullmatch(folder.name)
         assert found is not None
-        _delete_published(places, lane.pipeline, int(found[1]), folder)
+        lanes.setdefault(int(found[1]), []).extend(path.name for path in folder.iterdir() if path.is_dir())
+    kept: Kept = {}
+    if rewind is not None:
+        kept = dict(before)
+        for number, names in lanes.items():
+            here = rewind.kept if number == rewind.generation else {}
+            found_now = {name: None if here is None else here.get(name, 0) for name in names}
+            kept[number] = {**before.get(number, {}), **found_now}  # after a crash some of the folders are gone already
+        save(own, kept)  # before anything goes by it
+    for number in {*lanes, *before}:
+        _delete_published(places, lane.pipeline, number, [*lanes.get(number, ()), *before.get(number, ())], kept)
+    if rewind is None:
+        save(own, {})  # when all of it has gone
     for control in controls:
         for folder in _folders(control / lane.pipeline, _RETIRED):
             shutil.rmtree(folder)
@@ -137,16 +157,17 @@ def _folders(parent: Path, name: re.Pattern[str]) -> list[Path]:
     return [path for path in parent.iterdir() if name.fullmatch(path.name)] if parent.is_dir() else []
 
 
-def _delete_published(places: Places, pipeline: str, generation: int, folder: Path) -> None:
+def _delete_published(places: Places, pipeline: str, generation: int, lanes: Sequence[str], kept: Kept) -> None:
     """Newest first, so that at every moment a prefix of the old output is left."""
-    lanes = [path.name for path in folder.iterdir() if path.is_dir()]
     for path in sorted(_visible(places.out), reverse=True):
         part = part_of(path)
-        if part and part[0] == generation and part[1] in lanes:
+        if part and part[0] == generation and part[1] in lanes and not keeps(kept, *part):
             path.unlink(missing_ok=True)
     for path in sorted(_visible(places.dead), reverse=True):
-        if any(is_file_of(path.name, pipeline, generation, lane) for lane in lanes):
-            path.unlink(missing_ok=True)
+        for lane in lanes:
+            epoch = epoch_of(path.name, pipeline, generation, lane)
+            if epoch is not None and not keeps(kept, generation, lane, epoch):
+                path.unlink(missing_ok=True)
 
 
 def _visible(folder: Path) -> Iterator[Path]:
@@ -160,9 +181,10 @@ def _check_foreign(places: Places, config: FileSinkConfig, lane: Lane) -> None:
             raise refuse_foreign(places.out)
         return
     ours = {path.name for path in places.generation(lane).iterdir() if (path / "records").is_dir()}
+    kept = load(places.control / lane.pipeline)
     for path in _visible(places.out):
         part = part_of(path)
-        if part and part[0] == lane.generation and part[1] in ours:
+        if part and ((part[0] == lane.generation and part[1] in ours) or keeps(kept, *part)):
             continue
         if not config.overwrite:
             raise refuse_foreign(path)

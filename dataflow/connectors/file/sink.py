@@ -44,6 +44,7 @@ class FileSink:
 
     def __init__(self, config: FileSinkConfig, context: Context) -> None:
         self._config = config
+        self._rewind = context.rewind
         self.path = Path(os.path.abspath(context.base / config.path))  # noqa: PTH100 (links are kept)
         self.dead_letters = folder_of(context, self.path)
         self.max_lanes: int | None = 1 if config.single else None
@@ -60,9 +61,16 @@ class FileSink:
             raise Rejected(
                 f"no such column: {', '.join(missing)}", code="UNKNOWN_COLUMN", hint="known: " + ", ".join(schema)
             )
+        if self._rewind is not None and self._config.single:
+            raise Rejected(
+                "a single file cannot be taken back to an earlier checkpoint",
+                code="NOT_REWINDABLE",
+                where=str(self.path),
+                hint="reset the pipeline from the start, or write a folder of parts",
+            )
         written = chosen(schema, self._config.columns)
         make_encoder(written, self._config)
-        await in_thread(lambda: claim(self._places(), self._config, written, lanes))
+        await in_thread(lambda: claim(self._places(), self._config, written, lanes, self._rewind))
 
     def open(self, lane: Lane, schema: pl.Schema) -> FileLaneWriter:
         log = LaneLog(self._places(), lane)

@@ -10,10 +10,10 @@ from pathlib import Path
 
 import polars as pl
 
+from dataflow.connectors.json_columns import columns_of
 from dataflow.connectors.kafka import avro, planning, protobuf
 from dataflow.connectors.kafka.cluster import Cluster
 from dataflow.connectors.kafka.decode import Decoder, Format, JsonDecoder, make_decoder
-from dataflow.connectors.kafka.infer import columns_of
 from dataflow.connectors.kafka.pin import Pin
 from dataflow.connectors.kafka.registry import Registered, Registry, split_header
 from dataflow.connectors.kafka.source_config import KafkaSourceConfig

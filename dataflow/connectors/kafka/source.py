@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing
+from datetime import datetime
 from typing import Self
 
 import polars as pl
 from aiokafka import TopicPartition
 
 from dataflow.components import Component, Kind
-from dataflow.connectors.kafka import planning
+from dataflow.connectors.kafka import offsets, planning
 from dataflow.connectors.kafka.cluster import Cluster
 from dataflow.connectors.kafka.codec import Codec
 from dataflow.connectors.kafka.decode import Decoder, Refusal
@@ -100,6 +101,17 @@ class KafkaSource:
 
     def precedes(self, split: str, one: Position, other: Position) -> bool:
         return offset_of(one) < offset_of(other)
+
+    async def locate(self, split: str, place: int | datetime, *, pin: str) -> Position:
+        """See `Locating`: an offset, or the first message at or after a time. Raises what `offsets.starts` raises."""
+        topic, number = split_of(split)
+        self._parse(pin).of(topic).range(number)
+        part = TopicPartition(topic, number)
+        wanted = place if isinstance(place, datetime) else {number: place}
+        async with self._cluster.consumer({}) as consumer, translated(f"topic {topic!r}", self._cluster.timeout):
+            first, ends = await consumer.beginning_offsets([part]), await consumer.end_offsets([part])
+            found = await offsets.starts(consumer, topic, wanted, {number: first[part]}, {number: ends[part]})
+        return position(found[number])
 
     async def settle(self, split: str, upto: Position) -> None:
         """Tells the consumer group, where one is named. Nothing is ever read back from it."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 from collections.abc import AsyncIterator
+from datetime import UTC, datetime
 from types import SimpleNamespace
 from typing import Any
 
@@ -130,3 +131,47 @@ async def test_pipelines_in_pages(http: httpx.AsyncClient) -> None:
     answer = (await http.get("/api/v1/pipelines", params={"limit": 1, "offset": 1})).json()
     assert answer["total"] == 2 and [one["id"] for one in answer["pipelines"]] == ["b"]
     assert (await http.get("/api/v1/pipelines", params={"limit": 0})).status_code == 422
+
+
+class Resettable(Client):
+    def __init__(self) -> None:
+        super().__init__()
+        self.asked: list[Any] = []
+
+    async def reset(self, pipeline: str, *, from_start: bool = False) -> PipelineState:
+        self.asked.append(from_start)
+        return PipelineState(pipeline_id=pipeline, generation=1 + from_start)
+
+    async def rewind(self, pipeline: str, to: Any) -> PipelineState:
+        self.asked.append(to)
+        return PipelineState(pipeline_id=pipeline, generation=2)
+
+
+@pytest.mark.parametrize(
+    ("body", "asked"),
+    [
+        (None, False),
+        ({}, False),
+        ({"from_start": True}, True),
+        ({"event": 7}, 7),
+        ({"time": "2026-11-25T10:00:00"}, datetime(2026, 11, 25, 10, tzinfo=UTC)),
+        ({"time": "2026-11-25T10:00:00+01:00"}, datetime(2026, 11, 25, 9, tzinfo=UTC)),
+        ({"splits": {"orders-0": 7, "*": "2026-11-25T10:00"}}, {"orders-0": 7, "*": "2026-11-25T10:00"}),
+    ],
+)
+async def test_resetting(body: Any, asked: Any) -> None:
+    client = Resettable()
+    app = create_app(client)  # type: ignore[arg-type]
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://test") as http:
+        answer = await http.post("/api/v1/pipelines/a/reset", json=body)
+    assert answer.status_code == 200 and answer.json()["pipeline_id"] == "a"
+    assert client.asked == [asked]
+
+
+@pytest.mark.parametrize("body", [{"event": 0}, {"event": 1, "from_start": True}, {"splits": {}}, {"to": 7}, [7]])
+async def test_a_reset_that_is_not_valid_is_a_problem_too(body: Any) -> None:
+    app = create_app(Resettable())  # type: ignore[arg-type]
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://test") as http:
+        answer = await http.post("/api/v1/pipelines/a/reset", json=body)
+    assert (answer.status_code, answer.headers["content-type"]) == (422, "application/problem+json")
+    assert answer.json()["code"] == "VALIDATION_FAILED" and answer.json()["problems"]

@@ -9,6 +9,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -168,3 +169,81 @@ def test_every_example_runs(
 def test_no_example_is_forgotten() -> None:
     tested = {"eu-orders", "hello", "fan-out", "quality", "multi-format"}
     assert {path.stem for path in EXAMPLES.glob("*.yaml")} == tested
+
+
+def test_records_are_pushed_from_a_file_and_from_a_pipe(shell: Shell) -> None:
+    name = f"cli-{uuid4().hex[:8]}"
+    (shell.folder / "p.yaml").write_text(
+        f"name: {name}\nsource: {{type: push}}\nsink: {{type: file, path: out, format: jsonl}}\n"
+        "checkpoint: {interval: 50ms}\n"
+    )
+    (shell.folder / "rows.jsonl").write_text("".join(f'{{"id": {n}}}\n\n' for n in range(25)))
+    worker = shell.start("worker", "--json")
+    try:
+        assert worker.stdout and worker.stdout.readline()
+        assert shell.run("submit", "p.yaml", "--start").returncode == 0
+        for again in (False, True):
+            pushed = shell.run("ingest", name, "rows.jsonl", "--batch-size", "10", "--batch-id", "day1")
+            assert pushed.returncode == 0, pushed.stderr
+            lines = pushed.stdout.splitlines()
+            assert [line.split(",")[0] for line in lines] == ["day1/1: 10/0", "day1/2: 10/0", "day1/3: 5/0"]
+            assert all(line.endswith("taken before") == again for line in lines)
+        piped = subprocess.run(
+            shell.command("ingest", name, "-", "--json"),
+            cwd=shell.folder,
+            env=shell.environ,
+            input='{"id": 25}\n',
+            capture_output=True,
+            text=True,
+            timeout=120,
+        )
+        told = json.loads(piped.stdout)
+        assert (told["success_count"], told["failure_count"]) == (1, 0) and told["batches"][0].startswith("sha256:")
+        (shell.folder / "bad.jsonl").write_text('{"id": 1}\n[1]\n')
+        bad = shell.run("ingest", name, "bad.jsonl")
+        assert bad.returncode == 2 and "bad.jsonl:2:1: not a JSON object" in bad.stderr
+        assert shell.run("ingest", name, "nowhere.jsonl").returncode == 1
+        deadline = time.monotonic() + 60
+        while sum(len(p.read_text().splitlines()) for p in (shell.folder / "out").glob("*.jsonl")) < 26:
+            assert time.monotonic() < deadline
+        assert shell.run("stop", name).returncode == 0
+        refused = shell.run("ingest", name, "rows.jsonl", "--batch-id", "late")
+        assert refused.returncode == 1 and "is stopped and cannot take batches" in refused.stderr
+    finally:
+        worker.terminate()
+        worker.wait(60)
+    found = [json.loads(line)["id"] for p in (shell.folder / "out").glob("*.jsonl") for line in p.open()]
+    assert sorted(found) == list(range(26))
+
+
+def test_a_completed_pipeline_is_taken_back_and_runs_its_range_again(shell: Shell) -> None:
+    name = f"cli-{uuid4().hex[:8]}"
+    (shell.folder / "in.csv").write_text("id\n" + "".join(f"{n}\n" for n in range(100)))
+    (shell.folder / "p.yaml").write_text(
+        f"name: {name}\nsource: {{type: file, path: in.csv, format: csv}}\n"
+        "sink: {type: file, path: out, format: jsonl}\n"
+    )
+    assert shell.run("run", "p.yaml").returncode == 0
+    events = json.loads(shell.run("events", name, "--json").stdout)["events"]
+    planned = next(event["sequence"] for event in events if event["type"] == "PipelinePlanned")
+    for wrong, said in (
+        (["--to", "soon"], "names nothing to go back to"),
+        (["--to", "1", "--to", "2"], "is an event, a time, or split=place"),
+        (["--to", "1", "--from-start"], "exclude each other"),
+    ):
+        refused = shell.run("reset", name, *wrong)
+        assert refused.returncode == 2 and said in refused.stderr, refused.stderr
+    worker = shell.start("worker", "--json")
+    try:
+        assert worker.stdout and worker.stdout.readline()
+        back = shell.run("reset", name, "--to", str(planned))
+        assert back.returncode == 0, back.stderr
+    finally:
+        worker.terminate()
+        worker.wait(60)
+    done = shell.run("run", "p.yaml", "--json")
+    assert done.returncode == 0, done.stderr
+    told = json.loads(done.stdout)
+    assert (told["generation"], told["records_read"]) == (2, 100)
+    found = [json.loads(line)["id"] for p in (shell.folder / "out").glob("*.jsonl") for line in p.open()]
+    assert sorted(found) == list(range(100))

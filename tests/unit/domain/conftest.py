@@ -21,6 +21,7 @@ SPEC: dict[str, Any] = {
     "transforms": [{"type": "filter", "where": "amount > 50"}],
     "sink": {"type": "file", "path": "out", "format": "parquet"},
 }
+PUSHED: dict[str, Any] = {**SPEC, "source": {"type": "push"}}
 NOON = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
 
 
@@ -85,17 +86,24 @@ ROADS[Status.DELETED] = (*ROADS[Status.CONFIGURED], lambda p: c.DeletePipeline()
 
 
 @pytest.fixture
-def at() -> Callable[[Status], Pipeline]:
+def at() -> Callable[..., Pipeline]:
     """A pipeline in that state, reached the ordinary way."""
 
-    def reach(status: Status) -> Pipeline:
+    def reach(status: Status, spec: dict[str, Any] = SPEC) -> Pipeline:
         pipeline = Pipeline()
         for step in ROADS[status]:
-            pipeline.do(step(pipeline))
+            command = step(pipeline)
+            pipeline.do(c.CreatePipeline(spec=spec) if isinstance(command, c.CreatePipeline) else command)
         assert pipeline.state.status is status
         return pipeline
 
     return reach
+
+
+@pytest.fixture
+def pushed(at: Callable[..., Pipeline]) -> Pipeline:
+    """A running pipeline that reads what is pushed to it."""
+    return at(Status.RUNNING, PUSHED)
 
 
 @pytest.fixture

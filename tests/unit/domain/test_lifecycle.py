@@ -128,7 +128,6 @@ def test_reset_after_failure_keeps_definition_and_checkpoint(running: Any, fail:
 @pytest.mark.parametrize("end", [c.StopPipeline(reason=""), c.CompletePipeline()])
 def test_reset_from_start_begins_a_new_generation(running: Any, end: c.Command) -> None:
     running.do(running.segment(1, 3, 1000))
-    running.do(c.IngestBatch(batch_id="b1", record_count=1, source_offset=1001))
     running.do(end)
     lifetime = running.state.lifetime
     running.do(c.ResetPipeline(from_start=True))

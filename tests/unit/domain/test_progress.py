@@ -11,8 +11,9 @@ from pydantic import TypeAdapter
 from dataflow.domain import commands as c
 from dataflow.domain import events as e
 from dataflow.domain.flow import Counters, Position
+from dataflow.domain.pipeline import fold
 from dataflow.domain.state import MEMORY, Checkpoint, LaneCheckpoint, PipelineState, Status
-from dataflow.errors import Conflict
+from dataflow.errors import Conflict, IllegalCommand
 
 At = Callable[[Status], Any]
 
@@ -127,58 +128,70 @@ def test_filtered_and_expanded_rows(at: At) -> None:
 
 
 class TestIngest:
-    def test_it_counts_in_full(self, at: At) -> None:
-        pipeline = at(Status.RUNNING)
-        events = pipeline.do(c.IngestBatch(batch_id="b1", record_count=100, source_offset=100))
-        assert [type(event).__name__ for event in events] == ["BatchIngested", "BatchProcessed", "CheckpointUpdated"]
-        assert (events[1].success_count, events[1].failure_count) == (100, 0)
-        assert (pipeline.state.checkpoint.offset, pipeline.state.checkpoint.records_processed) == (100, 100)
+    def test_it_is_noted_and_the_lanes_count_it(self, pushed: Any) -> None:
+        before = pushed.state
+        events = pushed.do(c.IngestBatch(batch_id="b1", record_count=100, source_offset=100))
+        assert [type(event).__name__ for event in events] == ["BatchIngested"]
+        assert (events[0].record_count, events[0].source_offset, events[0].lane) == (100, 100, "")
+        assert pushed.state.checkpoint == before.checkpoint
+        assert pushed.state.metrics == before.metrics
 
     @pytest.mark.parametrize("interlude", ["none", "pause", "restart"])
-    def test_the_same_id_again_is_nothing(self, at: At, interlude: str) -> None:
-        pipeline = at(Status.RUNNING)
+    def test_the_same_id_again_is_nothing(self, pushed: Any, interlude: str) -> None:
         batch = c.IngestBatch(batch_id="b1", record_count=100, source_offset=100)
-        pipeline.do(batch)
+        pushed.do(batch)
         for command in {
             "none": [],
             "pause": [c.PausePipeline(reason=""), c.ResumePipeline()],
             "restart": [c.StopPipeline(reason=""), c.StartPipeline()],
         }[interlude]:
-            pipeline.do(command)
-        before = pipeline.state
-        assert pipeline.do(batch) == ()
-        assert pipeline.state == before
+            pushed.do(command)
+        before = pushed.state
+        assert pushed.do(batch) == ()
+        assert pushed.state == before
 
-    def test_the_memory_is_bounded_and_what_is_forgotten_is_not_taken_twice(self, at: At) -> None:
-        pipeline = at(Status.RUNNING)
+    def test_the_memory_is_bounded(self, pushed: Any) -> None:
         sizes = []
         for n in range(1, MEMORY + 51):
-            pipeline.do(c.IngestBatch(batch_id=f"b{n:06}", record_count=1, source_offset=n))
+            pushed.do(c.IngestBatch(batch_id=f"b{n:06}", record_count=1, source_offset=n))
             if n >= MEMORY:
-                sizes.append(len(TypeAdapter(PipelineState).dump_json(pipeline.state)))
-        assert len(pipeline.state.recent_batches) == len(pipeline.state.recent_offsets) == MEMORY
+                sizes.append(len(TypeAdapter(PipelineState).dump_json(pushed.state)))
+        assert len(pushed.state.recent_batches) == len(pushed.state.recent_offsets) == MEMORY
         assert max(sizes) - min(sizes) < 200
-        assert pipeline.state.forgotten_offset == 50
-        assert pipeline.do(c.IngestBatch(batch_id="b000051", record_count=1, source_offset=51)) == ()
-        for n in (1, 50):
-            with pytest.raises(Conflict, match="may be a repeat"):
-                pipeline.do(c.IngestBatch(batch_id=f"b{n:06}", record_count=1, source_offset=n))
-        assert pipeline.state.checkpoint.records_processed == MEMORY + 50
+        assert pushed.do(c.IngestBatch(batch_id="b000051", record_count=1, source_offset=51)) == ()
 
-    def test_a_lower_offset_does_not_take_the_checkpoint_back(self, at: At) -> None:
-        pipeline = at(Status.RUNNING)
-        pipeline.do(c.IngestBatch(batch_id="b2", record_count=5, source_offset=200))
-        pipeline.do(c.IngestBatch(batch_id="b1", record_count=5, source_offset=100))
-        assert (pipeline.state.checkpoint.offset, pipeline.state.checkpoint.records_processed) == (200, 10)
-
-    def test_a_new_generation_remembers_nothing(self, at: At) -> None:
-        pipeline = at(Status.RUNNING)
+    def test_a_new_generation_remembers_nothing(self, pushed: Any) -> None:
         for n in range(MEMORY + 1):
-            pipeline.do(c.IngestBatch(batch_id=f"b{n}", record_count=1, source_offset=n))
-        assert pipeline.state.forgotten_offset == 0
+            pushed.do(c.IngestBatch(batch_id=f"b{n}", record_count=1, source_offset=n))
         for command in (c.StopPipeline(), c.ResetPipeline(from_start=True), c.StartPipeline()):
-            pipeline.do(command)
-        assert pipeline.do(c.IngestBatch(batch_id="b0", record_count=1, source_offset=0))
+            pushed.do(command)
+        assert pushed.state.recent_batches == ()
+
+    def test_a_pipeline_that_reads_elsewhere_takes_none(self, at: At) -> None:
+        with pytest.raises(IllegalCommand, match="reads from 'file' and cannot take batches") as refused:
+            at(Status.RUNNING).do(c.IngestBatch(batch_id="b1", record_count=1, source_offset=0))
+        assert refused.value.code == "NOT_A_PUSH_SOURCE"
+
+    def test_batches_of_earlier_versions_still_count(self, at: At) -> None:
+        """They were recorded with three events: what was pushed was taken for processed."""
+        pipeline = at(Status.RUNNING)
+        old = (
+            e.BatchIngested(batch_id="b1", record_count=100, source_offset=100),
+            e.BatchProcessed(batch_id="b1", success_count=100, failure_count=0, processing_time_ms=0),
+            e.CheckpointUpdated(checkpoint=e.CheckpointMove(offset=100, records_processed=100)),
+        )
+        state = fold(
+            pipeline.state,
+            e.seal(
+                old,
+                stream="orders",
+                after_sequence=pipeline.state.version,
+                previous_hash=pipeline.state.last_hash,
+                time=pipeline.now,
+            ),
+        )
+        assert (state.metrics.records_processed, state.checkpoint.offset) == (100, 100)
+        assert state.recent_batches == ("b1",)
 
 
 class TestUpdateCheckpoint:

@@ -97,8 +97,6 @@ def test_a_batch_that_takes_too_long(running: Any) -> None:
 def test_a_late_timeout_of_a_finished_batch_is_nothing(running: Any) -> None:
     segment = running.segment(1, 1, 10)
     running.do(segment)
-    running.do(c.IngestBatch(batch_id="pushed", record_count=1, source_offset=11))
     before = running.state
     assert running.do(c.BatchTimeout(batch_id=segment.batch_id, timeout_ms=2000)) == ()
-    assert running.do(c.BatchTimeout(batch_id="pushed", timeout_ms=2000)) == ()
     assert running.state == before

@@ -131,12 +131,14 @@ def test_options_are_json(value: Any) -> None:
         (("b", 1, -1), ["source_offset"]),
         (("", 0, -1), ["batch_id", "record_count", "source_offset"]),
         ((" ", 1, 0), ["batch_id"]),
+        (("b" * 200, 1, 0), []),
+        (("b" * 201, 1, 0), ["batch_id"]),
     ],
 )
-def test_pushed_batches(at: At, batch: tuple[str, int, int], wrong: list[str]) -> None:
+def test_pushed_batches(pushed: Any, batch: tuple[str, int, int], wrong: list[str]) -> None:
     batch_id, count, offset = batch
     command = c.IngestBatch(batch_id=batch_id, record_count=count, source_offset=offset)
-    assert paths(at(Status.RUNNING).state, command) == wrong
+    assert paths(pushed.state, command) == wrong
 
 
 @pytest.mark.parametrize(

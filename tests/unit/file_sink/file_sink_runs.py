@@ -11,13 +11,16 @@ import polars as pl
 
 from dataflow.connectors.file.sink import SINK, FileSink
 from dataflow.domain.flow import Counters, Lane, Position, Receipt
+from dataflow.domain.state import Rewind
 from dataflow.seams import REJECTS, Context, LaneWriter
 
 SCHEMA = pl.Schema({"n": pl.Int64})
 
 
-def sink_at(base: Path, path: str, *, pipeline: str = "pipe", generation: int = 1, **options: Any) -> FileSink:
-    context = Context(pipeline=pipeline, generation=generation, base=base)
+def sink_at(
+    base: Path, path: str, *, pipeline: str = "pipe", generation: int = 1, rewind: Rewind | None = None, **options: Any
+) -> FileSink:
+    context = Context(pipeline=pipeline, generation=generation, base=base, rewind=rewind)
     sink: FileSink = SINK.build(SINK.config(path=path, **options), context)
     return sink
 

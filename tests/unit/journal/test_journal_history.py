@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 
 from dataflow.domain.commands import (
     CreatePipeline,
-    IngestBatch,
     PausePipeline,
+    RecordSegment,
     ReportFailure,
     ReportMetrics,
     ResetPipeline,
@@ -19,6 +19,7 @@ from dataflow.domain.commands import (
     StopPipeline,
 )
 from dataflow.domain.events import seal
+from dataflow.domain.flow import Counters
 from dataflow.domain.pipeline import decide, fold
 from dataflow.domain.state import ErrorType, PipelineError, PipelineState
 from dataflow.errors import Conflict, IllegalCommand, NotFound
@@ -59,7 +60,8 @@ class Pipeline:
 
     def batch(self):
         self.batches += 1
-        return self.do(IngestBatch(batch_id=f"b{self.batches}", record_count=10, source_offset=10 * self.batches))
+        n, counters = self.batches, Counters(read=10 * self.batches, written=10 * self.batches)
+        return self.do(RecordSegment(batch_id=f"b{n}", lane="sink-0", first_epoch=n, last_epoch=n, counters=counters))
 
     def began(self):
         return [*self.do(CreatePipeline(spec=SPEC)), *self.do(StartPipeline())]

@@ -12,8 +12,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from dataflow.connectors.json_columns import columns_of
 from dataflow.connectors.kafka.decode import BytesDecoder, JsonDecoder, StringDecoder, utf8
-from dataflow.connectors.kafka.infer import columns_of
 from dataflow.errors import Rejected
 
 SCHEMA = pl.Schema({"n": pl.Int64, "x": pl.Float64, "s": pl.String, "in": pl.Struct({"b": pl.Boolean})})

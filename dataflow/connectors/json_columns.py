@@ -1,4 +1,4 @@
-"""Columns and types of JSON messages, from a sample."""
+"""Columns and types of JSON objects, from a sample: what every connector that is given JSON infers by."""
 
 from __future__ import annotations
 

@@ -1,0 +1,189 @@
+"""The inbox in SQLite (embedded) or PostgreSQL: a few short transactions, run in threads."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import TypeVar
+from uuid import uuid4
+
+import zstandard
+from sqlalchemy import Connection, Engine
+from sqlalchemy.exc import IntegrityError
+
+from dataflow.domain.orders import Admission
+from dataflow.domain.progress import another_batch
+from dataflow.errors import Corrupt, Rejected
+from dataflow.inbox import statements as sql
+from dataflow.inbox.batch import Batch
+from dataflow.inbox.statements import Admitted, Block
+from dataflow.inbox.tables import prepare
+from dataflow.journal.sql_engine import create_journal_engine, journal_url, translated, writing
+
+__all__ = ["Admission", "Admitted", "Block", "Inbox"]
+
+STAGED_SECONDS = 86_400.0
+"""How long a batch that nobody admits is kept. Far longer than a request may take; a caller who is later than that is
+told to send the batch again."""
+
+T = TypeVar("T")
+
+
+class Inbox:
+    """The inbox at `url`. Opened when first used; any number of processes may have it open, and any task of one.
+
+    Raises `Rejected` where the URL is of another kind, `Retryable` where the database does not answer."""
+
+    def __init__(self, url: str, *, clock: Callable[[], float] = time.time) -> None:
+        self._where = journal_url(url, "the inbox").render_as_string(hide_password=True)
+        self._url = url
+        self._clock = clock
+        self._engine: Engine | None = None
+        self._guard = threading.Lock()
+
+    @property
+    def exists(self) -> bool:
+        """False where not even its file is there: nothing was ever pushed, and looking need not make one."""
+        parsed = journal_url(self._url, "the inbox")
+        return parsed.get_backend_name() != "sqlite" or Path(parsed.database or "").exists()
+
+    def close(self) -> None:
+        """Let the connections go. It may be used again."""
+        with self._guard:
+            engine, self._engine = self._engine, None
+        if engine is not None:
+            engine.dispose()
+
+    async def stage(self, pipeline: str, batch: Batch) -> Admitted | str:
+        """Store the batch where no source sees it: its token. Durable once this returns. A batch that was admitted
+        before is not stored again: what is known of it. `Conflict` where another batch had that id."""
+        token = uuid4().hex
+        now = self._now()
+        row = {
+            "token": token,
+            "pipeline": pipeline,
+            "batch_id": batch.id,
+            "digest": batch.digest,
+            "records": batch.records,
+            "source_offset": batch.source_offset,
+            "staged_at": now,
+            "size": len(batch.lines),
+            "payload": await asyncio.to_thread(_packed, batch.lines),
+        }
+
+        def put(connection: Connection) -> Admitted | str:
+            known = sql.find(connection, pipeline, batch.id)
+            if known is not None:
+                return known
+            sql.stage(connection, row, now - round(STAGED_SECONDS * 1000))
+            return token
+
+        found = await self._write(put)
+        if isinstance(found, Admitted) and found.digest != batch.digest:
+            raise another_batch(pipeline, batch.id)
+        return found
+
+    async def find(self, pipeline: str, batch_id: str) -> Admitted | None:
+        """What is known of a batch that was admitted."""
+        return await self._read(lambda connection: sql.find(connection, pipeline, batch_id))
+
+    async def drop(self, token: str) -> None:
+        """Forget a staged batch. One that was admitted stays. Repeatable."""
+        await self._write(lambda connection: sql.drop(connection, token))
+
+    async def admit(self, pipeline: str, batch_id: str, token: str) -> Admission:
+        """Let the source see the staged batch, once. Repeatable; durable once it returns."""
+        now = self._now()
+        return await self._write(lambda connection: sql.admit(connection, pipeline, batch_id, token, now))
+
+    async def extent(self, pipeline: str) -> tuple[int, int]:
+        """The first offset that is still kept, and the one the next record will have."""
+        return await self._read(lambda connection: sql.extent(connection, pipeline))
+
+    async def read(self, pipeline: str, offset: int, records: int = 10_000, size: int = 16 * 2**20) -> list[Block]:
+        """Blocks of admitted records from `offset` on, in order and without gaps: about as many as have `records` and
+        `size` bytes. None: there are no later ones yet.
+
+        Raises `Rejected` (LOST_OFFSETS) where the records at `offset` were forgotten."""
+        found = await self._read(lambda connection: sql.read(connection, pipeline, offset, records, size))
+        if found and found[0].first_offset > offset:
+            raise Rejected(
+                f"the records from offset {offset} on are no longer in the inbox, which begins at "
+                f"{found[0].first_offset}",
+                code="LOST_OFFSETS",
+                hint="reset the pipeline from the start, which reads what is still there; a longer keep prevents it",
+            )
+        return found
+
+    async def settle(self, pipeline: str, upto: int, keep: float) -> int:
+        """Forget records before `upto` that were admitted more than `keep` seconds ago; the number of batches that
+        went. Their ids stay known."""
+        before = self._now() - round(keep * 1000)
+        return await self._write(lambda connection: sql.settle(connection, pipeline, upto, before))
+
+    async def retire(self, pipeline: str) -> None:
+        """Forget all records of a pipeline that will never read them. Ids stay. Repeatable."""
+        await self._write(lambda connection: sql.settle(connection, pipeline, 2**63 - 1, 2**63 - 1))
+
+    async def at_time(self, pipeline: str, moment: float) -> int:
+        """The offset of the first record pushed at or after that moment (seconds since 1970); the end, where none
+        was."""
+
+        def ask(connection: Connection) -> int:
+            found = sql.at_time(connection, pipeline, round(moment * 1000))
+            return sql.extent(connection, pipeline)[1] if found is None else found
+
+        return await self._read(ask)
+
+    def _now(self) -> int:
+        return round(self._clock() * 1000)
+
+    async def _read(self, ask: Callable[[Connection], T]) -> T:
+        def run() -> T:
+            with translated(self._where, "the inbox"), self._opened().connect() as connection:
+                return ask(connection)
+
+        return await asyncio.to_thread(run)
+
+    async def _write(self, act: Callable[[Connection], T]) -> T:
+        def run() -> T:
+            with translated(self._where, "the inbox"):
+                try:
+                    with writing(self._opened()) as connection:
+                        return act(connection)
+                except IntegrityError:  # another process was first by a hair: now it is to be seen
+                    with writing(self._opened()) as connection:
+                        return act(connection)
+
+        return await asyncio.to_thread(run)
+
+    def _opened(self) -> Engine:
+        with self._guard:
+            if self._engine is None:
+                engine = create_journal_engine(self._url, connections=8)
+                try:
+                    with writing(engine) as connection:
+                        prepare(connection)
+                except BaseException:
+                    engine.dispose()
+                    raise
+                self._engine = engine
+            return self._engine
+
+
+def lines_of(block: Block) -> list[bytes]:
+    """The records of a block, each a JSON object. `Corrupt` where they are not those that were stored."""
+    try:
+        lines = zstandard.ZstdDecompressor().decompress(block.payload).split(b"\n")
+    except zstandard.ZstdError as error:
+        raise Corrupt(f"the batch {block.batch_id!r} in the inbox is damaged: {error}") from error
+    if len(lines) != block.next_offset - block.first_offset:
+        raise Corrupt(f"the batch {block.batch_id!r} in the inbox has {len(lines)} records, not those that were pushed")
+    return lines
+
+
+def _packed(lines: bytes) -> bytes:
+    return zstandard.ZstdCompressor(level=3, write_checksum=True).compress(lines)
