@@ -1,8 +1,8 @@
 """The schema of every configured store: where it stands, brought forward, taken back.
 
-The databases of the journal and of the read models, and of a configured Temporal cluster the namespace and the search
-attributes. Everything here may be repeated, and interrupted anywhere. Other stores need nothing made beforehand: sinks
-make what they write to.
+The databases of the journal and of the read models, the search indices and the topic of published events where they
+are configured, and of a configured Temporal cluster the namespace and the search attributes. Everything here may be
+repeated, and interrupted anywhere. Other stores need nothing made beforehand: sinks make what they write to.
 """
 
 from __future__ import annotations
@@ -24,10 +24,11 @@ def stores(settings: Settings) -> Sequence[Store]:
     """The stores that the settings name, in the order in which they are brought forward. Nothing is opened yet."""
     import migrations
     from dataflow.migrate.journal import SqlStore, journal_store
+    from dataflow.migrate.readside import readside_stores
     from dataflow.migrate.temporal import temporal_stores
 
     models = SqlStore(settings.readmodel_url, "read models", migrations.READ_MODELS)
-    return [journal_store(settings.journal_url), models, *temporal_stores(settings)]
+    return [journal_store(settings.journal_url), models, *readside_stores(settings), *temporal_stores(settings)]
 
 
 async def status(chosen: Sequence[Store]) -> list[Standing]:

@@ -57,8 +57,22 @@ class Publication:
         self._sink = KafkaSink(config, Context(pipeline=name, base=Path()))
         self._writer: KafkaWriter | None = None
 
-    async def __aenter__(self) -> Self:
+    @property
+    def topics(self) -> Sequence[str]:
+        """The topic, and the one of its positions."""
+        return (str(self._config.topic), self._config.receipts_topic)
+
+    async def missing(self) -> Sequence[str]:
+        """Those of the topics that are not there."""
+        there = await Cluster(self._config, Path()).partitions(*self.topics)
+        return [topic for topic in self.topics if topic not in there]
+
+    async def prepare(self) -> None:
+        """Make what is missing. Repeatable; a projector at work is left alone."""
         await self._sink.prepare(SCHEMA, [self._lane])
+
+    async def __aenter__(self) -> Self:
+        await self.prepare()
         self._writer = await self._sink.open(self._lane, SCHEMA).__aenter__()
         return self
 

@@ -56,7 +56,7 @@ class SearchProjection:
         self._client: AsyncElasticsearch | None = None
 
     async def __aenter__(self) -> Self:
-        self._client = AsyncElasticsearch(self._url, request_timeout=30, max_retries=0)
+        self._client = self._connected()
         try:
             with translated(self._url):
                 await self._prepare()
@@ -67,6 +67,26 @@ class SearchProjection:
 
     async def __aexit__(self, *exc: object) -> None:
         await self.client.close()
+
+    async def there(self) -> bool:
+        """Whether the indices are made and whole, under this version's mapping. Not to be entered for it."""
+        async with self._connected() as self._client:
+            with translated(self._url):
+                if not await self.client.indices.exists(index=f"{self.prefix}-state"):
+                    return False
+                found = await self._get("builds")
+                return found is not None and found["mapping"] >= MAPPING and await self._whole(found["serving"])
+
+    async def remove(self) -> None:
+        """Take the indices away, if they are there; the projector fills new ones from the first event."""
+        async with self._connected() as self._client:
+            with translated(self._url):
+                names = await self.client.indices.get(index=[f"{self.prefix}-{kind}-*" for kind in KINDS])
+                doomed = [*names.body, f"{self.prefix}-state"]
+                await self.client.indices.delete(index=",".join(doomed), ignore_unavailable=True)
+
+    def _connected(self) -> AsyncElasticsearch:
+        return AsyncElasticsearch(self._url, request_timeout=30, max_retries=0)
 
     @property
     def client(self) -> AsyncElasticsearch:
