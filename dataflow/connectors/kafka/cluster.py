@@ -14,6 +14,7 @@ from typing import Any
 
 from aiokafka import AIOKafkaConsumer
 from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.client import AIOKafkaClient
 from aiokafka.helpers import create_ssl_context
 from pydantic import Field, field_validator, model_validator
 
@@ -169,6 +170,7 @@ class Cluster:
             try:
                 async with self.reaching():
                     await client.start()
+                    check_met(client._client)
                 yield client
             finally:
                 await client.close()
@@ -189,6 +191,7 @@ class Cluster:
         try:
             async with self.reaching():
                 await client.start()
+                check_met(client._client)
             if start:
                 client.assign(list(start))
             for partition, offset in start.items():  # before the loop turns: nothing else may choose a position
@@ -211,6 +214,13 @@ class Cluster:
                 f"there is no topic {topic!r} at {self.brokers}", hint="check topic and brokers, or create it"
             )
         return found[topic]
+
+
+def check_met(client: AIOKafkaClient) -> None:
+    """Raises `Retryable` where a client has been told of no brokers: one that is just coming back answers so. aiokafka
+    takes that for a whole cluster, and then asks nobody any more, in a loop without a pause."""
+    if not client.cluster.brokers():
+        raise Retryable("the cluster has no brokers yet", code="SERVICE_UNAVAILABLE")
 
 
 async def partitions_of(admin: AIOKafkaAdminClient, topics: Sequence[str]) -> dict[str, int]:

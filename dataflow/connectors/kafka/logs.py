@@ -15,7 +15,7 @@ from aiokafka.protocol.fetch import FetchRequest
 from aiokafka.record.control_record import ABORT_MARKER, ControlRecord
 from aiokafka.record.memory_records import MemoryRecords
 
-from dataflow.connectors.kafka.cluster import Cluster
+from dataflow.connectors.kafka.cluster import Cluster, check_met
 from dataflow.connectors.kafka.errors import translate, translated
 from dataflow.errors import Corrupt
 
@@ -44,6 +44,7 @@ async def log_client(cluster: Cluster, topics: Sequence[str]) -> AsyncGenerator[
     try:
         async with translated(f"Kafka at {cluster.brokers}", cluster.timeout):
             await client.bootstrap()
+            check_met(client)
             await asyncio.sleep(0)  # let its task begin: one that is cancelled before that breaks `close`
             await client.set_topics(list(topics))
         yield client

@@ -11,7 +11,7 @@ from aiokafka import TopicPartition
 from aiokafka.client import AIOKafkaClient
 from aiokafka.errors import KafkaError, OffsetOutOfRangeError
 
-from dataflow.connectors.kafka.cluster import Cluster
+from dataflow.connectors.kafka.cluster import Cluster, check_met
 from dataflow.connectors.kafka.errors import translate, translated
 from dataflow.connectors.kafka.fetch import Fetched, Fetcher
 from dataflow.connectors.kafka.offsets import cut_off, lost
@@ -75,6 +75,7 @@ async def _client(cluster: Cluster, topic: str) -> AsyncIterator[AIOKafkaClient]
     try:
         async with cluster.reaching():
             await client.bootstrap()
+            check_met(client)
             await asyncio.sleep(0)  # let its task begin: one that is cancelled before that breaks `close`
             await client.set_topics([topic])
         yield client

@@ -14,7 +14,7 @@ from aiokafka.protocol.api import Request, RequestStruct, Response
 from aiokafka.protocol.metadata import MetadataRequest
 from aiokafka.protocol.types import Boolean, CompactArray, CompactString, Int16, Int32, Schema, TaggedFields
 
-from dataflow.connectors.kafka.cluster import Cluster
+from dataflow.connectors.kafka.cluster import Cluster, check_met
 from dataflow.connectors.kafka.errors import translated
 from dataflow.errors import NotFound, Rejected
 
@@ -38,6 +38,7 @@ async def topics_of(cluster: Cluster, names: Iterable[str] | None) -> dict[str, 
     try:
         async with cluster.reaching():
             await client.bootstrap()
+            check_met(client)
         async with translated(f"Kafka at {cluster.brokers}", cluster.timeout):
             found = await _ask(client, None if names is None else list(names))
     finally:

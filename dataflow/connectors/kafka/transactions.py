@@ -7,7 +7,7 @@ from aiokafka.client import AIOKafkaClient
 from aiokafka.protocol.api import Request, RequestStruct, Response
 from aiokafka.protocol.types import CompactArray, CompactString, Int16, Int32, Int64, Schema, TaggedFields
 
-from dataflow.connectors.kafka.cluster import Cluster
+from dataflow.connectors.kafka.cluster import Cluster, check_met
 from dataflow.connectors.kafka.errors import translated
 
 
@@ -19,6 +19,7 @@ async def transactional_ids(cluster: Cluster, prefix: str) -> set[str]:
     try:
         async with cluster.reaching():
             await client.bootstrap()
+            check_met(client)
         async with translated(f"transactions at {cluster.brokers}", cluster.timeout):
             for broker in client.cluster.brokers():
                 answer = await client.send(broker.nodeId, _ListRequest())

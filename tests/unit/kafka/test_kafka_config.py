@@ -8,17 +8,19 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from aiokafka.client import AIOKafkaClient
+from aiokafka.protocol.metadata import MetadataResponse_v0
 from pydantic import ValidationError
 
 from dataflow.assembly import build_source, context_of
-from dataflow.connectors.kafka.cluster import Cluster
+from dataflow.connectors.kafka.cluster import Cluster, check_met
 from dataflow.connectors.kafka.sink import KafkaSink
 from dataflow.connectors.kafka.sink_config import Compression, KafkaSinkConfig
 from dataflow.connectors.kafka.source import KafkaSource
 from dataflow.connectors.kafka.source_config import KafkaSourceConfig
 from dataflow.connectors.kafka.writer import transactional_id
 from dataflow.domain.spec import PipelineSpec
-from dataflow.errors import InvalidSpec, Rejected
+from dataflow.errors import InvalidSpec, Rejected, Retryable
 from dataflow.seams import Context
 
 SASL = {"username": "me", "password": "hidden"}
@@ -232,3 +234,12 @@ def test_an_option_called_like_a_method_reaches_its_component() -> None:
     built = build_source(spec, context_of(spec, home=Path()))
     assert isinstance(built, KafkaSource)
     assert built._config.schema_ == '"long"'
+
+
+async def test_a_cluster_without_brokers_is_not_one_yet() -> None:
+    client = AIOKafkaClient(bootstrap_servers="b:1")
+    with pytest.raises(Retryable) as refused:
+        check_met(client)
+    assert refused.value.code == "SERVICE_UNAVAILABLE"
+    client.cluster.update_metadata(MetadataResponse_v0([(1, "b", 1)], []))
+    check_met(client)
