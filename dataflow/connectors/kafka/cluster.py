@@ -158,6 +158,8 @@ class Cluster:
         try:
             async with translated(f"Kafka at {self.brokers}", self.timeout):
                 yield
+        except AssertionError as error:  # aiokafka's, where it was told of no brokers: see `check_met`
+            raise Retryable(f"Kafka at {self.brokers} is not up yet: {error}", code="SERVICE_UNAVAILABLE") from error
         except Retryable as unreachable:
             if unreachable.code not in ("CONNECTION_FAILED", "TIMEOUT"):
                 raise

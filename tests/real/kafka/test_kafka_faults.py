@@ -83,7 +83,7 @@ async def moving(broker: Any, temporal: Address, settings: Settings, **more: Any
         yield run
 
 
-async def test_a_broker_that_stalls_or_stops(
+async def test_a_broker_that_stalls(
     broker: Any, kafka: Any, fleet: Fleet, temporal: Address, settings: Settings
 ) -> None:
     retry = {"max_attempts": 100, "initial": "200ms", "maximum": "1s"}
@@ -107,6 +107,14 @@ async def test_a_broker_that_stalls_or_stops(
         finally:
             fleet.thaw("kafka")
         await run.all_through()
+
+
+async def test_a_broker_that_stops(
+    broker: Any, kafka: Any, fleet: Fleet, temporal: Address, settings: Settings
+) -> None:
+    retry = {"max_attempts": 100, "initial": "200ms", "maximum": "1s"}
+    async with moving(broker, temporal, settings, retry=retry) as run:
+        definition = (await run.platform.client.state(run.name)).definition
         await fleet.down(["kafka"], print)
         down = await probe(definition, home=settings.home)
         assert [(health.path, health.healthy) for health in down] == [("source", False), ("sinks[0]", False)]

@@ -243,3 +243,10 @@ async def test_a_cluster_without_brokers_is_not_one_yet() -> None:
     assert refused.value.code == "SERVICE_UNAVAILABLE"
     client.cluster.update_metadata(MetadataResponse_v0([(1, "b", 1)], []))
     check_met(client)
+
+
+async def test_an_assertion_of_the_client_while_it_starts_is_a_reason_to_wait() -> None:
+    with pytest.raises(Retryable) as refused:
+        async with Cluster(source(), Path()).reaching():
+            raise AssertionError("Did we not perform bootstrap?")
+    assert refused.value.code == "SERVICE_UNAVAILABLE"
