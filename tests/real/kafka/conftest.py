@@ -56,6 +56,8 @@ class Broker:
             config = {key.replace("_", "."): value for key, value in settings.items()}
             response = await admin.create_topics([NewTopic(name, partitions, 1, topic_configs=config)])
             assert not any(error for _, error, *_ in response.topic_errors), response
+            while name not in await admin.list_topics():  # a broker that was frozen learns of it late
+                await asyncio.sleep(0.02)
         finally:
             await admin.close()
 
