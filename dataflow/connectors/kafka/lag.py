@@ -11,7 +11,8 @@ from aiokafka import TopicPartition
 
 from dataflow.connectors.kafka.cluster import Cluster
 from dataflow.connectors.kafka.errors import translated
-from dataflow.connectors.kafka.position import offset_of, split_of
+from dataflow.connectors.kafka.position import split_of
+from dataflow.connectors.numbered import offset_of
 from dataflow.domain.flow import Position
 from dataflow.errors import DataFlowError
 

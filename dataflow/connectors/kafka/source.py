@@ -20,10 +20,11 @@ from dataflow.connectors.kafka.errors import translated
 from dataflow.connectors.kafka.lag import Ends
 from dataflow.connectors.kafka.metadata import Metadata
 from dataflow.connectors.kafka.pin import Pin, PinnedTopic
-from dataflow.connectors.kafka.position import offset_of, position, split_name, split_of
+from dataflow.connectors.kafka.position import split_name, split_of
 from dataflow.connectors.kafka.reader import Batch, read_partition
 from dataflow.connectors.kafka.source_config import KafkaSourceConfig
 from dataflow.connectors.kafka.topology import Topic, check_same, check_there, topics_of
+from dataflow.connectors.numbered import offset_of, position
 from dataflow.domain.flow import Position
 from dataflow.errors import Rejected
 from dataflow.seams import REJECTS, Chunk, Context, Discovery

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Mapping
 from datetime import UTC, datetime
@@ -12,13 +11,12 @@ import polars as pl
 from pydantic import AfterValidator, Field, field_validator, model_validator
 
 from dataflow.components import Config
+from dataflow.connectors.declared import declared_type
 from dataflow.connectors.kafka.cluster import ClusterConfig, one_topic
 from dataflow.connectors.kafka.decode import VALUE, Format
 from dataflow.connectors.kafka.metadata import DEFAULT_NAMES, MetadataField
 from dataflow.connectors.kafka.offsets import Start
 from dataflow.connectors.kafka.registry import RegistryConfig
-from dataflow.expressions import type_named
-from dataflow.expressions.types import NAMES
 
 
 def _utc(value: datetime) -> datetime:
@@ -185,17 +183,3 @@ class KafkaSourceConfig(ClusterConfig):
 
 def _field(key: str) -> str:
     return "schema_" if key == "schema" else key
-
-
-def declared_type(column: str, text: str) -> pl.DataType:
-    """The type of that SQL name; a trailing `[]` makes a list of it. Raises ValueError with the nearest name."""
-    if text.endswith("[]"):
-        return pl.List(declared_type(column, text[:-2]))
-    found = type_named(text)
-    if found is None:
-        near = difflib.get_close_matches(text.upper(), NAMES, n=1)
-        hint = f"did you mean {near[0]}?" if near else "known: " + ", ".join(NAMES)
-        raise ValueError(f"column {column!r} has the unknown type {text!r}: {hint}")
-    if isinstance(found, pl.Binary):
-        raise ValueError(f"column {column!r}: JSON has no bytes; declare text")
-    return found

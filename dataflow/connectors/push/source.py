@@ -14,6 +14,7 @@ from pydantic import Field, field_validator
 from dataflow.components import Component, Config, Kind
 from dataflow.connectors.declared import declared_schema
 from dataflow.connectors.json_columns import columns_of
+from dataflow.connectors.numbered import offset_of, position
 from dataflow.connectors.push.decode import Decoder, Refusal
 from dataflow.domain.flow import Position
 from dataflow.domain.spec import Seconds
@@ -153,23 +154,6 @@ class PushSource:
     def precedes(self, split: str, one: Position, other: Position) -> bool:
         """See `Ordered`."""
         return offset_of(one) < offset_of(other)
-
-
-def position(offset: int) -> Position:
-    """The position before that record."""
-    return Position(json.dumps({"v": 1, "offset": offset}, separators=(",", ":")))
-
-
-def offset_of(text: Position) -> int:
-    """The offset of a position. Raises `Corrupt` where it is none of a push source."""
-    try:
-        found = json.loads(text)
-    except ValueError as error:
-        raise Corrupt(f"{text!r} is not a position of a push source") from error
-    match found:
-        case {"v": 1, "offset": int(offset)} if offset >= 0 and not isinstance(offset, bool):
-            return offset
-    raise Corrupt(f"{text!r} is not a position of a push source")
 
 
 def _pinned(pin: str) -> tuple[int, pl.Schema]:

@@ -13,7 +13,7 @@ import pytest
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 
 from dataflow.connectors.kafka import fetch
-from dataflow.connectors.kafka.position import offset_of, position
+from dataflow.connectors.numbered import offset_of, position
 from dataflow.errors import NotFound, Rejected, Retryable
 from dataflow.seams import REJECTS
 

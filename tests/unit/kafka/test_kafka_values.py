@@ -16,8 +16,9 @@ from dataflow.connectors.kafka.batches import HEADER
 from dataflow.connectors.kafka.errors import translate, translated
 from dataflow.connectors.kafka.metadata import DEFAULT_NAMES, Metadata, MetadataField
 from dataflow.connectors.kafka.pin import Pin, PinnedTopic
-from dataflow.connectors.kafka.position import offset_of, position, split_name, split_of
+from dataflow.connectors.kafka.position import split_name, split_of
 from dataflow.connectors.kafka.records import Records, parsed
+from dataflow.connectors.numbered import offset_of, position
 from dataflow.domain.flow import Counters, Lane, Position, Receipt
 from dataflow.errors import Corrupt, DataFlowError, Fenced, NotFound, Rejected, Retryable, TimedOut
 
