@@ -9,6 +9,9 @@ from typing import Generic, TypeVar
 
 T = TypeVar("T")
 
+ITEM = 4096
+"""Bytes that an item takes beside its own, so that many empty ones are bounded too: what a small data frame costs."""
+
 
 class Closed(Exception):
     """The producer has closed the queue and every item was taken."""
@@ -27,6 +30,7 @@ class ByteQueue(Generic[T]):
 
     async def put(self, item: T, size: int) -> None:
         """Wait for room, then add."""
+        size += ITEM
         while self._items and self._bytes + size > self._limit:
             self._room.clear()
             await self._room.wait()

@@ -13,6 +13,7 @@ from dataflow.chain import Chain, Stage
 from dataflow.domain.flow import Counters, Lane, OnRecord, Position, Receipt
 from dataflow.errors import BadRecord, Fenced, Retryable, TimedOut
 from dataflow.move import Limits, Mover, move, waiting_since
+from dataflow.queues import ITEM, ByteQueue
 from dataflow.seams import REJECTS, Applied, Chunk
 
 LANE = Lane(pipeline="p", generation=1, sink="sink", number=0, splits=("a", "b"))
@@ -253,3 +254,14 @@ def test_columns_nobody_wants_are_left_out_unless_a_dead_letter_would_miss_them(
 def test_epochs_keep_their_interval_though_commits_take_time() -> None:
     assert waiting_since(begun=10.0, ended=10.1, interval=1.0) == 10.0
     assert waiting_since(begun=10.0, ended=13.0, interval=1.0) == 12.5  # a slow sink still gets epochs worth a commit
+
+
+async def test_many_empty_items_are_bounded_too() -> None:
+    queue: ByteQueue[int] = ByteQueue(10 * ITEM)
+    for number in range(10):
+        await queue.put(number, 0)
+    waiting = asyncio.create_task(queue.put(10, 0))
+    await asyncio.sleep(0)
+    assert not waiting.done()
+    assert await queue.get() == 0
+    await waiting
