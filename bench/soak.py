@@ -40,12 +40,17 @@ async def activities(target: str, since: datetime) -> Counter[str]:
     """The activities that Temporal has scheduled for the pipeline since then, by type."""
     client = await Client.connect(target)
     found: Counter[str] = Counter()
-    async for run in client.list_workflows(f"WorkflowId = '{NAME}'"):
-        async for event in client.get_workflow_handle(run.id, run_id=run.run_id).fetch_history_events():
+    run: str | None = None  # the newest one; each names the one before it
+    while True:
+        before = ""
+        async for event in client.get_workflow_handle(NAME, run_id=run).fetch_history_events():
+            before = before or event.workflow_execution_started_event_attributes.continued_execution_run_id
             scheduled = event.activity_task_scheduled_event_attributes
             if scheduled.activity_type.name and event.event_time.ToDatetime(UTC) >= since:
                 found[scheduled.activity_type.name] += 1
-    return found
+        if not before:
+            return found
+        run = before
 
 
 def slope(samples: list[tuple[float, float]]) -> float:
