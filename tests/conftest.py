@@ -20,6 +20,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NoReturn
 
+import hypothesis
 import pytest
 
 from dataflow.embedded.run import ProgramFailed
@@ -32,6 +33,9 @@ sys.path.insert(0, str(Path(__file__).parent.parent / "docker" / "local"))
 from servers.fleet import SERVERS, Fleet, NotUp
 from servers.places import Site
 from servers.server import Missing
+
+hypothesis.settings.register_profile("untimed", deadline=None)  # a loaded machine is no error
+hypothesis.settings.load_profile("untimed")
 
 ON_DEMAND = [name for name in SERVERS if name != "temporal"]  # Temporal has its embedded form
 
