@@ -80,7 +80,7 @@ class Keeper:
         self._note(state="stopping")
         self._end(child)
         self._note(state="stopped")
-        if self.until_unused:
+        if not self.asked_to_stop:  # nobody is left who could want it
             shutil.rmtree(self.site.data)
         return 0
 

@@ -104,6 +104,14 @@ async def test_every_test_run_takes_its_servers_along(own: Fleet) -> None:
     # The fixture sees to it that both end and their data go.
 
 
+async def test_a_server_that_is_stopped_keeps_its_data_while_the_run_goes_on(own: Fleet) -> None:
+    await own.up(["redis"], print, free=True)
+    kept = own.site("redis").data / "kept"
+    kept.touch()
+    await own.restart("redis", print)
+    assert kept.exists()
+
+
 async def test_a_taken_port_is_said_to_be_taken(own: Fleet, redis: Site) -> None:
     with pytest.raises(NotUp, match=rf"redis: port {redis.port} is taken"):
         await own.up(["redis"], print, ports={"redis": redis.port})
