@@ -23,6 +23,12 @@ def rows_of(folder: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for path in sorted(folder.glob("out/*.jsonl")) for line in path.read_text().splitlines()]
 
 
+@pytest.fixture
+async def world(new_world: Any) -> Any:
+    """Segments are short: a halt takes effect at the end of one, not when a heartbeat is answered."""
+    return await new_world(segment_min=0.2, segment_max=0.2)
+
+
 async def test_every_record_once_through_pauses_stops_and_changes(world: Any, tmp_path: Path) -> None:
     (tmp_path / "in.csv").write_text("id\n" + "".join(f"{n}\n" for n in range(ROWS)))
     client = world.platform.client
@@ -35,7 +41,7 @@ async def test_every_record_once_through_pauses_stops_and_changes(world: Any, tm
                 "source": {"type": "file", "path": "in.csv", "format": "csv"},
                 "transforms": [{"type": "map", "set": {"version": str(version)}}],
                 "sinks": [{"type": "file", "path": "out", "format": "jsonl"}],
-                "checkpoint": {"max_rows": 10},
+                "checkpoint": {"max_rows": 10, "interval": "50ms"},
             }
         )
 

@@ -22,6 +22,12 @@ ROWS = 3000
 
 
 @pytest.fixture
+async def world(new_world: Any) -> Any:
+    """Segments are short: a run that is told to stop half-way ends there, not when a heartbeat is answered."""
+    return await new_world(segment_min=0.2, segment_max=0.2)
+
+
+@pytest.fixture
 def folder(tmp_path: Path) -> Path:
     lines = "".join(f"{n},{'x' if n % 100 == 7 else n}\n" for n in range(ROWS))
     (tmp_path / "in.csv").write_text("id,amount\n" + lines)
@@ -40,7 +46,7 @@ def spec(world: Any, folder: Path, **more: Any) -> PipelineSpec:
                 "columns": {"id": "bigint", "amount": "bigint"},
             },
             "sinks": [{"type": "file", "path": "out", "format": "jsonl"}],
-            "checkpoint": {"max_rows": 20},
+            "checkpoint": {"max_rows": 5, "interval": "50ms"},
             **more,
         }
     )
