@@ -14,7 +14,7 @@ from dataflow.connectors.kafka.cluster import Cluster
 from dataflow.connectors.kafka.errors import translated
 from dataflow.connectors.kafka.pin import Pin, PinnedTopic
 from dataflow.connectors.kafka.source_config import KafkaSourceConfig, Pattern
-from dataflow.connectors.kafka.topology import Topic, check_same, check_there, topics_of
+from dataflow.connectors.kafka.topology import Topic, check_same, check_there, planned_topics, topics_of
 from dataflow.errors import NotFound
 
 _SAMPLE = 20_000  # messages over all partitions
@@ -77,7 +77,8 @@ async def grown(cluster: Cluster, config: KafkaSourceConfig, pin: Pin) -> Pin | 
     What is added is read from its first message on, whatever `start` says: nobody had seen it when the run was planned.
     Raises `Rejected` (TOPIC_RECREATED) and `NotFound` where what was planned is not there any more."""
     names = None if config.names is None else {*config.names, *pin.topics}
-    found = await topics_of(cluster, names)
+    planned = {name: len(known.starts) for name, known in pin.topics.items()}
+    found = await planned_topics(cluster, names, planned)
     for name, known in pin.topics.items():
         check_there(name, found.get(name), len(known.starts), cluster.brokers)
         check_same(known.id, found[name])

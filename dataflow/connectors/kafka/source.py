@@ -23,7 +23,7 @@ from dataflow.connectors.kafka.pin import Pin, PinnedTopic
 from dataflow.connectors.kafka.position import split_name, split_of
 from dataflow.connectors.kafka.reader import Batch, read_partition
 from dataflow.connectors.kafka.source_config import KafkaSourceConfig
-from dataflow.connectors.kafka.topology import Topic, check_same, check_there, topics_of
+from dataflow.connectors.kafka.topology import Topic, check_same, check_there, planned_topics
 from dataflow.connectors.numbered import offset_of, position
 from dataflow.domain.flow import Position
 from dataflow.errors import Rejected
@@ -144,7 +144,8 @@ class KafkaSource:
         """That the topic is the one that was planned. Asked once for all its partitions."""
         async with self._asking:
             if name not in self._topics:
-                self._topics[name] = (await topics_of(self._cluster, [name])).get(name)
+                planned = {name: len(pinned.starts)}
+                self._topics[name] = (await planned_topics(self._cluster, [name], planned)).get(name)
         check_there(name, self._topics[name], len(pinned.starts), self._cluster.brokers)
         if (found := self._topics[name]) is not None:
             check_same(pinned.id, found)

@@ -3,7 +3,8 @@ old name and a new id, and offsets of the one mean nothing in the other."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import asyncio
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
@@ -17,6 +18,9 @@ from aiokafka.protocol.types import Boolean, CompactArray, CompactString, Int16,
 from dataflow.connectors.kafka.cluster import Cluster, check_met
 from dataflow.connectors.kafka.errors import translated
 from dataflow.errors import NotFound, Rejected
+
+RELOADING = 5.0
+"""Seconds that a broker may take to know its topics again after it has come back."""
 
 _NONE = UUID(int=0)
 _GONE = (kafka.UnknownTopicOrPartitionError.errno, kafka.InvalidTopicError.errno)
@@ -44,6 +48,18 @@ async def topics_of(cluster: Cluster, names: Iterable[str] | None) -> dict[str, 
     finally:
         await client.close()
     return {topic.name: topic for topic in found}
+
+
+async def planned_topics(cluster: Cluster, names: Iterable[str] | None, planned: Mapping[str, int]) -> dict[str, Topic]:
+    """As `topics_of`, but `planned` topics (name -> partitions) that are missing are asked for again for a while: a
+    broker that is just coming back denies what it has not loaded yet."""
+    until = asyncio.get_running_loop().time() + RELOADING
+    while True:
+        found = await topics_of(cluster, names)
+        whole = all(name in found and found[name].partitions >= count for name, count in planned.items())
+        if whole or asyncio.get_running_loop().time() > until:
+            return found
+        await asyncio.sleep(0.2)
 
 
 def check_same(pinned: str, topic: Topic) -> None:
