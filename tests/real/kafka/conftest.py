@@ -54,6 +54,8 @@ class Broker:
         await admin.start()
         try:
             config = {key.replace("_", "."): value for key, value in settings.items()}
+            while admin._client.cluster.controller is None:  # so may a broker that was frozen begin
+                await admin._client.force_metadata_update()
             response = await admin.create_topics([NewTopic(name, partitions, 1, topic_configs=config)])
             assert not any(error for _, error, *_ in response.topic_errors), response
             while name not in await admin.list_topics():  # a broker that was frozen learns of it late
