@@ -18,8 +18,9 @@ from dataflow.errors import Conflict, Corrupt, Rejected
 SNAPSHOTS_KEPT = 2
 """Newest snapshots of a stream that are kept; older ones go, except for the milestones."""
 
-MILESTONE = 1000
-"""The first snapshot at or after each multiple of this sequence stays for ever: looking far back folds few events."""
+MILESTONE = 200
+"""The first snapshot at or after each multiple of this sequence stays for ever: looking back folds few events, wherever
+one looks. A snapshot of a pipeline is as large as three or four events."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,6 +159,18 @@ def check_records(stream: str, expected_sequence: int, records: Sequence[EventRe
         for text in (stream, record.id, record.type, record.actor, record.correlation_id, record.causation_id):
             if "\0" in text or not _encodable(text):
                 raise Rejected("the record has text that cannot be stored", where=where)
+
+
+def milestones_from(sequence: int) -> int:
+    """Where the snapshots begin that decide on keeping the one at `sequence`."""
+    return sequence // MILESTONE * MILESTONE
+
+
+def outdated(there: Sequence[int]) -> list[int]:
+    """Of the snapshots of a stream, given by their sequences from a `milestones_from` on: those that need not stay."""
+    kept = sorted(there)
+    milestones = {n // MILESTONE: n for n in reversed(kept) if n >= MILESTONE}.values()
+    return [n for n in kept[:-SNAPSHOTS_KEPT] if n not in milestones]
 
 
 def _encodable(text: str) -> bool:

@@ -14,7 +14,7 @@ from typing import Any
 
 from dataflow.domain.record import EventRecord
 from dataflow.errors import Conflict, Corrupt
-from dataflow.journal.base import MILESTONE, SNAPSHOTS_KEPT, Entry, Head, Snapshot
+from dataflow.journal.base import SNAPSHOTS_KEPT, Entry, Head, Snapshot, milestones_from, outdated
 from dataflow.journal.cassandra_log import Log
 from dataflow.journal.cassandra_rows import (
     DAYS,
@@ -76,7 +76,10 @@ class Reads:
             "SELECT sequence, state FROM journal_snapshots WHERE stream = ? AND sequence <= ?"
             " ORDER BY sequence DESC LIMIT 1"
         )
-        self._snapshots = prepare("SELECT sequence FROM journal_snapshots WHERE stream = ?")
+        self._newest_snapshots = prepare(
+            "SELECT sequence FROM journal_snapshots WHERE stream = ? ORDER BY sequence DESC LIMIT ?"
+        )
+        self._snapshots = prepare("SELECT sequence FROM journal_snapshots WHERE stream = ? AND sequence >= ?")
         self._keep = prepare("INSERT INTO journal_snapshots (stream, sequence, state) VALUES (?, ?, ?)")
         self._drop = prepare("DELETE FROM journal_snapshots WHERE stream = ? AND sequence = ?")
 
@@ -242,10 +245,10 @@ class Reads:
         if head is None or not 0 < sequence <= head.sequence:
             raise Conflict("there is no such event to take a snapshot of", where=f"{stream}/{sequence}")
         self._session.execute(self._keep, (stream, sequence, state))
-        there = [row.sequence for row in self._session.execute(self._snapshots, (stream,))]
-        milestones = {n // MILESTONE: n for n in sorted(there, reverse=True) if n >= MILESTONE}.values()
-        old = [n for n in sorted(there)[:-SNAPSHOTS_KEPT] if n not in milestones]
-        all_at_once(self._session, [(self._drop, (stream, n)) for n in old])
+        newest = [row.sequence for row in self._session.execute(self._newest_snapshots, (stream, SNAPSHOTS_KEPT + 1))]
+        first = milestones_from(min(sequence, *newest))
+        there = [row.sequence for row in self._session.execute(self._snapshots, (stream, first))]
+        all_at_once(self._session, [(self._drop, (stream, n)) for n in outdated(there)])
 
     def newest_snapshot(self, stream: str, at_or_before: int | None) -> Snapshot | None:
         highest = (1 << 62) if at_or_before is None else at_or_before

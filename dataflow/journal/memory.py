@@ -11,14 +11,13 @@ from typing import Any, Self
 from dataflow.domain.record import EventRecord
 from dataflow.errors import Conflict
 from dataflow.journal.base import (
-    MILESTONE,
-    SNAPSHOTS_KEPT,
     Entry,
     Head,
     Page,
     Snapshot,
     check_records,
     decode_cursor,
+    outdated,
     page_of,
     remaining,
 )
@@ -128,10 +127,8 @@ class MemoryJournal:
             raise Conflict("there is no such event to take a snapshot of", where=f"{stream}/{sequence}")
         kept = self.store.snapshots.setdefault(stream, {})
         kept[sequence] = json.dumps(state, allow_nan=False)
-        milestones = {n // MILESTONE: n for n in sorted(kept, reverse=True) if n >= MILESTONE}.values()
-        for old in sorted(kept)[:-SNAPSHOTS_KEPT]:
-            if old not in milestones:
-                del kept[old]
+        for old in outdated(list(kept)):
+            del kept[old]
 
     async def latest_snapshot(self, stream: str, at_or_before: int | None = None) -> Snapshot | None:
         kept = self.store.snapshots.get(stream, {})

@@ -136,10 +136,8 @@ class SqlJournal:
         left = limit
         while left is None or left > 0:
             size = PAGE if left is None else min(PAGE, left)
-            page = await self._read(sql.read_page, stream, after, size)
+            page = await self._read(sql.read_page, stream, after, upto, size)
             for entry in page:
-                if upto is not None and entry.record.sequence > upto:
-                    return
                 yield entry.record
             if len(page) < size:
                 return

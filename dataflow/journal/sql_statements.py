@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import Connection, RowMapping, Select, bindparam, delete, func, insert, select, update
+from sqlalchemy import Connection, RowMapping, Select, bindparam, delete, insert, select, update
 
 from dataflow.domain.record import EventRecord
 from dataflow.errors import Conflict, Corrupt
-from dataflow.journal.base import MILESTONE, SNAPSHOTS_KEPT, Entry, Head, Snapshot, remaining
+from dataflow.journal.base import SNAPSHOTS_KEPT, Entry, Head, Snapshot, milestones_from, outdated, remaining
 from dataflow.journal.sql_tables import events, order, snapshots, streams, tags
 
 
@@ -24,6 +24,9 @@ class Appending:
     expected_sequence: int
     records: tuple[EventRecord, ...]
 
+
+_NO_SEQUENCE = (1 << 62) - 1
+"""Higher than any."""
 
 _LOCK = select(order.c.position).where(order.c.id == 1).with_for_update()
 _ADVANCE = update(order).where(order.c.id == 1).values(position=bindparam("reached"))
@@ -42,7 +45,9 @@ _HASHES = (
 )
 _READ = (
     select(events)
-    .where(events.c.stream == bindparam("s"), events.c.sequence > bindparam("low"))
+    .where(
+        events.c.stream == bindparam("s"), events.c.sequence > bindparam("low"), events.c.sequence <= bindparam("up")
+    )
     .order_by(events.c.sequence)
     .limit(bindparam("n"))
 )
@@ -107,8 +112,9 @@ def head_of(connection: Connection, stream: str) -> Head | None:
     return None if row is None else Head(row.sequence, row.hash)
 
 
-def read_page(connection: Connection, stream: str, after: int, limit: int) -> list[Entry]:
-    return _entries(connection, _READ, {"s": stream, "low": after, "n": limit})
+def read_page(connection: Connection, stream: str, after: int, upto: int | None, limit: int) -> list[Entry]:
+    last = _NO_SEQUENCE if upto is None else upto
+    return _entries(connection, _READ, {"s": stream, "low": after, "up": last, "n": limit})
 
 
 def last_of(connection: Connection, stream: str) -> EventRecord | None:
@@ -166,14 +172,12 @@ def put_snapshot(connection: Connection, stream: str, sequence: int, state: str)
     own = snapshots.c.stream == stream
     connection.execute(delete(snapshots).where(own, snapshots.c.sequence == sequence))
     connection.execute(insert(snapshots), {"stream": stream, "sequence": sequence, "state": state})
-    newest = select(snapshots.c.sequence).where(own).order_by(snapshots.c.sequence.desc()).limit(SNAPSHOTS_KEPT)
-    milestones = (
-        select(func.min(snapshots.c.sequence))
-        .where(own, snapshots.c.sequence >= MILESTONE)
-        .group_by(snapshots.c.sequence // MILESTONE)
-    )
-    kept = [*connection.execute(newest).scalars(), *connection.execute(milestones).scalars()]
-    connection.execute(delete(snapshots).where(own, snapshots.c.sequence.not_in(kept)))
+    sequences = select(snapshots.c.sequence).where(own)
+    newest = connection.execute(sequences.order_by(snapshots.c.sequence.desc()).limit(SNAPSHOTS_KEPT + 1)).scalars()
+    first = milestones_from(min(sequence, *newest))
+    there = connection.execute(sequences.where(snapshots.c.sequence >= first)).scalars().all()
+    if old := outdated(there):
+        connection.execute(delete(snapshots).where(own, snapshots.c.sequence.in_(old)))
 
 
 def newest_snapshot(connection: Connection, stream: str, at_or_before: int | None) -> Snapshot | None:

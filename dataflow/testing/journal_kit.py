@@ -250,19 +250,21 @@ async def check_queries(open_journal: OpenJournal) -> None:
 async def check_snapshots(open_journal: OpenJournal) -> None:
     """The newest two are kept, and those at milestones; no event is ever touched."""
     writer = Writing("s")
-    last = MILESTONE + 350
+    last = 3 * MILESTONE + 350
     async with open_journal("snapshots") as journal, open_journal("snapshots") as again:
         expect(await journal.latest_snapshot("s") is None, "an unknown stream has a snapshot")
         while writer.sequence < last:
             await journal.append("s", writer.sequence, writer.some(50))
             if writer.sequence % 100 == 0:
                 await journal.snapshot("s", writer.sequence, {**AWKWARD, "at": writer.sequence})
-        for at_or_before, wanted in ((None, 1300), (1299, 1200), (1200, 1200), (1199, 1000), (999, None)):
+        # 900 and 800 are the newest; 600, 400 and 200 the milestones before.
+        places = ((None, 900), (899, 800), (800, 800), (799, 600), (599, 400), (399, 200), (199, None))
+        for at_or_before, wanted in places:
             found = await again.latest_snapshot("s", at_or_before)
             expect((found and found.sequence) == wanted, f"the snapshot at or before {at_or_before} is not {wanted}")
         newest = await again.latest_snapshot("s")
-        expect(newest and newest.state == {**AWKWARD, "at": 1300}, "a snapshot's state is changed by storing")
-        await again.snapshot("s", 1300, {"at": "again"})
+        expect(newest and newest.state == {**AWKWARD, "at": 900}, "a snapshot's state is changed by storing")
+        await again.snapshot("s", 900, {"at": "again"})
         newest = await journal.latest_snapshot("s")
         expect(newest and newest.state == {"at": "again"}, "a snapshot taken again does not replace the first")
         for nowhere in (0, last + 1):

@@ -199,16 +199,16 @@ async def test_snapshots_that_were_missed_are_made_up_for(journal):
         pipeline.batch()
     for n in range(0, len(pipeline.records), 50):
         await journal.append("orders", n, pipeline.records[n : n + 50])
-    assert await take_snapshots(journal, "orders", pipelines()) == 3
+    assert await take_snapshots(journal, "orders", pipelines()) == 8  # 200, 400, ... and the newest two
     assert await take_snapshots(journal, "orders", pipelines()) == 0
-    found = [await journal.latest_snapshot("orders", at) for at in (None, 1399, 1299, 999)]
-    assert [snapshot and snapshot.sequence for snapshot in found] == [1400, 1300, 1000, None]
+    found = [await journal.latest_snapshot("orders", at) for at in (None, 1399, 1299, 999, 199)]
+    assert [snapshot and snapshot.sequence for snapshot in found] == [1400, 1300, 1200, 800, None]
     assert await state_at(journal, "orders", 1123) == fold(PipelineState.empty("orders"), pipeline.records[:1123])
     assert await take_snapshots(journal, "nobody", pipelines()) == 0
 
 
 async def test_the_state_as_it_is_and_at_any_sequence_is_a_snapshot_too(journal):
-    """As the workflow gives it: wherever the batch ended that crossed a hundred. The first behind a thousand stays."""
+    """As the workflow gives it: wherever the batch ended that crossed a hundred. The first behind a milestone stays."""
     pipeline, states = Pipeline(), {}
     await journal.append("orders", 0, pipeline.began())
     while len(pipeline.records) < 1403:
@@ -218,6 +218,6 @@ async def test_the_state_as_it_is_and_at_any_sequence_is_a_snapshot_too(journal)
             states[pipeline.state.version] = pipelines().states.dump_python(pipeline.state, mode="json")
     for sequence, state in states.items():
         await journal.snapshot("orders", sequence, {**state, "description": "from the snapshot"})
-    found = [await journal.latest_snapshot("orders", at) for at in (None, 1399, 1299, 999)]
-    assert [snapshot and snapshot.sequence for snapshot in found] == [1400, 1301, 1001, None]
+    found = [await journal.latest_snapshot("orders", at) for at in (None, 1399, 1299, 1199, 999, 199)]
+    assert [snapshot and snapshot.sequence for snapshot in found] == [1400, 1301, 1202, 1001, 800, None]
     assert (await state_at(journal, "orders", 1200)).description == "from the snapshot"

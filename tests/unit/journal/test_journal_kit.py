@@ -110,7 +110,7 @@ class DeletingOnSnapshot(MemoryJournal):
 
     async def snapshot(self, stream, sequence, state):
         await super().snapshot(stream, sequence, state)
-        self.store.streams[stream] = [r for r in self.store.streams[stream] if r.sequence > sequence - 1000]
+        self.store.streams[stream] = [r for r in self.store.streams[stream] if r.sequence > sequence - 500]
 
 
 class KeepingAllSnapshots(MemoryJournal):
