@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from dataflow.journal import Journal
     from dataflow.projections.configured import ReadModels
     from dataflow.projections.recompute import Outcome
+    from dataflow.projections.search import SearchProjection
     from dataflow.settings import Settings
 
 
@@ -120,30 +121,44 @@ async def _recompute(
     swap = Swap.ALWAYS if action is Action.REBUILD else Swap.IF_DIFFERENT if repair else Swap.NEVER
     found: list[Outcome] = []
     async with models.store:
-        for one in [model(name)] if name else MODELS.values():
+        for one in [] if name == "search" else [model(name)] if name else MODELS.values():
             told = _Progress(one.name) if not as_json else None
             found.append(await recompute(journal, models.store, one, swap, told))
             if not as_json:
                 _tell(found[-1], repaired=repair)
+    if name == "search" or (models.settings.search_url and not name):
+        found.append(await _search_checked(journal, models, repair, as_json))
     if as_json:
         emit({"status": _verdict(found, swap is Swap.NEVER), "read_models": [asdict(one) for one in found]})
     return FAILED if swap is Swap.NEVER and any(one.different for one in found) else DONE
 
 
-async def _search_anew(journal: Journal, models: ReadModels, as_json: bool) -> int:
+async def _search_checked(journal: Journal, models: ReadModels, repair: bool, as_json: bool) -> Outcome:
+    from dataflow.projections.search_check import check_search, rebuild_search
+
+    search = _search(models)
+    async with search:
+        outcome = await check_search(journal, search, None if as_json else _Progress("search"))
+    if repair and outcome.different:
+        await rebuild_search(journal, search)
+        outcome.swapped = True
+    if not as_json:
+        _tell(outcome, repaired=repair)
+    return outcome
+
+
+def _search(models: ReadModels) -> SearchProjection:
     from dataflow.errors import Rejected
-    from dataflow.projections.projector import Projector
-    from dataflow.projections.search import until_served
 
     if not models.settings.search_url:
         raise Rejected("there is no Elasticsearch", hint="set search_url")
-    search = models.search_projection(models.settings.search_url)
-    async with search:
-        await search.begin_build()
-    await Projector(journal, [search]).catch_up()
-    async with search:
-        await until_served(search)
-        position = await search.position()
+    return models.search_projection(models.settings.search_url)
+
+
+async def _search_anew(journal: Journal, models: ReadModels, as_json: bool) -> int:
+    from dataflow.projections.search_check import rebuild_search
+
+    position = await rebuild_search(journal, _search(models))
     if as_json:
         emit({"status": "done", "position": position})
     else:

@@ -34,6 +34,9 @@ from dataflow.projections.status import Row, row_after
 REFRESH = "500ms"
 """How soon what was written can be found; set explicitly, so that indices which nobody searches are refreshed too."""
 
+TOLD_AT_ONCE = frozenset(("PipelineCreated", "ConfigUpdated"))
+"""After these somebody looks for the pipeline: its index is refreshed right away, however busy the others are."""
+
 _BUSY = (429, 502, 503, 504)
 
 
@@ -53,6 +56,7 @@ class SearchProjection:
 
     def __init__(self, url: str, prefix: str = "dataflow") -> None:
         self._url, self.prefix = url, prefix
+        self.where = url.rpartition("@")[2]
         self._client: AsyncElasticsearch | None = None
 
     async def __aenter__(self) -> Self:
@@ -67,6 +71,14 @@ class SearchProjection:
 
     async def __aexit__(self, *exc: object) -> None:
         await self.client.close()
+
+    async def stored(self, kind: str, ids: Sequence[str], build: int) -> dict[str, tuple[int, Mapping[str, Any]]]:
+        """Of these documents those that are there, each with its version. A get sees what a search does not yet."""
+        if not ids:
+            return {}
+        with translated(self._url):
+            answer = await self.client.mget(index=self.index(kind, build), ids=ids)
+        return {one["_id"]: (one["_version"], one["_source"]) for one in answer["docs"] if one.get("found")}
 
     async def there(self) -> bool:
         """Whether the indices are made and whole, under this version's mapping. Not to be entered for it."""
@@ -106,7 +118,9 @@ class SearchProjection:
             new = following(entries, position)
             if not new:
                 return
-            await self._write(await self._documents(new, builds.writing))
+            await self.write(await self._documents(new, builds.writing))
+            if any(entry.record.type in TOLD_AT_ONCE for entry in new):
+                await self.client.indices.refresh(index=self.index("pipelines", builds.writing))
             position = new[-1].position
             await self._note(f"position-{builds.writing}", {"position": position}, position)
             if builds.writing != builds.serving and position >= await self._position(builds.serving):
@@ -210,19 +224,19 @@ class SearchProjection:
     async def _rows(self, entries: Sequence[Entry], build: int) -> dict[str, Row]:
         """The pipelines' rows as they are stored: a get sees what a search does not yet."""
         ids = list(dict.fromkeys(entry.record.stream for entry in entries if of_a_pipeline(entry.record)))
-        if not ids:
-            return {}
-        answer = await self.client.mget(index=self.index("pipelines", build), ids=ids)
-        return {one["_id"]: one["_source"]["row"] for one in answer["docs"] if one.get("found")}
+        return {key: source["row"] for key, (_, source) in (await self.stored("pipelines", ids, build)).items()}
 
-    async def _write(self, operations: Sequence[Mapping[str, Any]]) -> None:
+    async def write(self, operations: Sequence[Mapping[str, Any]]) -> None:
+        """Carry out a bulk request. Documents that are older than what is there are passed over."""
         answer = await self.client.bulk(operations=operations)
         for item in answer["items"]:
-            [result] = item.values()
+            [(action, result)] = item.items()
             status = int(result["status"])
             if status in _BUSY:
                 raise Retryable(f"Elasticsearch is busy: {result.get('error')}", code="TOO_MANY_REQUESTS")
-            if status >= 300 and status != 409:
+            if status == 409 or (status == 404 and action == "delete"):
+                continue
+            if status >= 300:
                 raise Corrupt(f"the document was refused: {result.get('error')}", where=str(result.get("_id")))
 
     async def _position(self, build: int) -> int:

@@ -20,6 +20,7 @@ from dataflow.journal import MemoryJournal
 from dataflow.projections import search as searching
 from dataflow.projections.projector import Projector
 from dataflow.projections.search import SearchProjection, until_served
+from dataflow.projections.search_check import check_search, rebuild_search
 from dataflow.projections.search_documents import KINDS
 from dataflow.projections.searching import Found, by_words, in_read_models
 from dataflow.projections.status import row_after
@@ -178,3 +179,60 @@ async def test_read_models_find_the_same_where_there_is_no_elasticsearch(
             assert {hit["pipeline"] for hit in slow.parts[kind].hits} == {
                 hit["pipeline"] for hit in fast.parts[kind].hits
             }
+
+
+async def test_a_check_finds_what_is_wrong_and_a_rebuild_puts_it_right(
+    journal: MemoryJournal, projection: SearchProjection
+) -> None:
+    await journal.append("weather", 0, list(foreign("weather", 2)))
+    lives = Lives(journal)
+    await lives.live(700)
+    await Projector(journal, [projection]).catch_up()
+    async with projection:
+        good = await check_search(journal, projection)
+        assert good.different == 0 and good.rows > 702 and good.checksum == good.found_checksum
+        name = next(iter(await everything(projection, "pipelines")))
+        event = (await journal.tail(300, 1))[0].record.id
+        error = next(iter(await everything(projection, "errors")))
+        pipelines, events, errors = (projection.index(kind, 1) for kind in KINDS)
+        await projection.client.update(index=pipelines, id=name, doc={"description": "not so"})
+        await projection.client.delete(index=events, id=event)
+        await projection.client.index(index=errors, id="stray", document={"message": "never happened"})
+        await projection.client.update(index=errors, id=error, doc={"code": "ANOTHER"})
+        bad = await check_search(journal, projection)
+        assert {(one.table, one.key) for one in bad.differences} == {
+            (pipelines, name),
+            (events, event),
+            (errors, "stray"),
+            (errors, error),
+        }
+        assert bad.different == 4 and bad.checksum == good.checksum != bad.found_checksum
+        [row] = [one for one in bad.differences if one.key == name]
+        assert row.found["description"] == "not so" and row.found["version"] > row.wanted["version"]
+    assert await rebuild_search(journal, projection) == await journal.end()
+    async with projection:
+        assert (await check_search(journal, projection)).different == 0
+
+
+async def test_a_check_beside_live_traffic_takes_nothing_new_for_wrong(
+    journal: MemoryJournal, projection: SearchProjection
+) -> None:
+    lives, stop = Lives(journal), asyncio.Event()
+    await lives.live(600)
+    projector = Projector(journal, [projection], batch=20)
+    await projector.catch_up()
+    running = asyncio.create_task(projector.run(stop))
+
+    async def live() -> None:
+        while not stop.is_set():
+            await lives.live(10)
+            await asyncio.sleep(0.01)
+
+    living = asyncio.create_task(live())
+    async with projection:
+        before = await projection.position()
+        for _ in range(3):
+            assert (await check_search(journal, projection)).different == 0
+        assert await projection.position() > before
+    stop.set()
+    await asyncio.gather(running, living)
