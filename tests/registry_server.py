@@ -3,22 +3,32 @@
 from __future__ import annotations
 
 import base64
+import io
+import json
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
+import fastavro
 import uvicorn
 from fastapi import Depends, FastAPI, HTTPException, Request
+from fastapi.responses import JSONResponse
+from fastavro.read import SchemaResolutionError
+from fastavro.utils import generate_one
+
+REFUSED = {"message": "Invalid schema: nobody likes it"}
 
 
 @dataclass
 class RegistryServer:
-    """`user`: `name:password` that it asks for. `status`: what it answers to everything while it is not 200."""
+    """`user`: `name:password` that it asks for. `status`: what it answers to everything while it is not 200;
+    `status_of_register`: to schemas that are to be registered."""
 
     user: str = ""
     status: int = 200
+    status_of_register: int = 200
     url: str = ""
     schemas: list[dict[str, Any]] = field(default_factory=list)
     subjects: dict[str, list[int]] = field(default_factory=dict)
@@ -72,10 +82,34 @@ class RegistryServer:
             return {"subject": subject, "version": at, "id": known[at - 1], **shown(known[at - 1], format)}
 
         @app.post("/subjects/{subject}/versions")
-        def add(subject: str, body: dict[str, Any]) -> dict[str, Any]:
-            return {"id": self.register(subject, body["schema"], body.get("schemaType", "AVRO"))}
+        def add(subject: str, body: dict[str, Any]) -> Any:
+            kind, known = body.get("schemaType", "AVRO"), self.subjects.get(subject, [])
+            if self.status_of_register != 200:
+                return JSONResponse(REFUSED | {"error_code": self.status_of_register}, self.status_of_register)
+            if kind == "AVRO" and known and not _reads(body["schema"], self.schemas[known[-1] - 1]["schema"]):
+                return JSONResponse({"error_code": 409, "message": "Schema being registered is incompatible"}, 409)
+            return {"id": self.register(subject, body["schema"], kind)}
+
+        @app.post("/subjects/{subject}")
+        def look(subject: str, body: dict[str, Any]) -> Any:
+            for number in self.subjects.get(subject, []):
+                if self.schemas[number - 1]["schema"] == body["schema"]:
+                    return {"subject": subject, "id": number, "version": 1, "schema": body["schema"]}
+            return JSONResponse({"error_code": 40403, "message": "Schema not found"}, 404)
 
         return app
+
+
+def _reads(newer: str, older: str) -> bool:
+    """Whether what was written by the older schema can be read by the newer one: BACKWARD, as registries begin with."""
+    old, new = (fastavro.parse_schema(json.loads(text)) for text in (older, newer))
+    out = io.BytesIO()
+    fastavro.schemaless_writer(out, old, generate_one(old))
+    try:
+        fastavro.schemaless_reader(io.BytesIO(out.getvalue()), old, new)
+    except SchemaResolutionError:
+        return False
+    return True
 
 
 @contextmanager

@@ -22,7 +22,7 @@ _BAD = (EOFError, IndexError, KeyError, ValueError, TypeError, OverflowError, Me
 _RAW = frozenset({"date", "uuid"})
 """Logical types that are left as they are encoded, and cast in columns; beside all timestamps."""
 
-_PLAIN: Mapping[str, pl.DataType] = {
+PLAIN: Mapping[str, pl.DataType] = {
     "null": pl.String(),
     "boolean": pl.Boolean(),
     "int": pl.Int32(),
@@ -72,8 +72,8 @@ class AvroSchema:
                 if len(some) > 1:
                     raise Rejected(f"{where} may be of several types: {_names(some)}", code="BAD_SCHEMA")
                 return self._type(some[0] if some else "null", where, inside)
-            case str() if schema in _PLAIN:
-                return _PLAIN[schema]
+            case str() if schema in PLAIN:
+                return PLAIN[schema]
             case str():
                 return self._type(self.named[schema], where, inside)
             case {"type": "record", "name": name, "fields": fields}:
@@ -93,9 +93,9 @@ class AvroSchema:
             case {"type": "fixed"}:
                 return pl.Binary()
             case {"type": inner, "dataflow": logical}:
-                return _LOGICAL.get((inner, logical), _PLAIN[inner])
+                return _LOGICAL.get((inner, logical), PLAIN[inner])
             case {"type": inner, "logicalType": logical}:
-                return _LOGICAL.get((inner, logical), _PLAIN[inner])
+                return _LOGICAL.get((inner, logical), PLAIN[inner])
             case {"type": inner}:
                 return self._type(inner, where, inside)
         raise Rejected(f"{where}: {schema!r} is not known", code="BAD_SCHEMA")
@@ -255,3 +255,10 @@ def _fitting(dtype: Any) -> Callable[[Any], Any] | None:
 
 def _names(branches: Sequence[Any]) -> str:
     return ", ".join(str(b.get("name") or b.get("type")) if isinstance(b, dict) else str(b) for b in branches)
+
+
+def branch_name(branch: Any) -> str:
+    """What an alternative of a union is called: its type, or its own name where it has one, without the namespace."""
+    if isinstance(branch, str):
+        return branch.rpartition(".")[2]
+    return str(branch.get("name") or branch["type"]).rpartition(".")[2]

@@ -14,6 +14,7 @@ from dataflow.connectors.json_columns import columns_of
 from dataflow.connectors.kafka import avro, planning, protobuf
 from dataflow.connectors.kafka.cluster import Cluster
 from dataflow.connectors.kafka.decode import Decoder, Format, JsonDecoder, make_decoder
+from dataflow.connectors.kafka.given import avro_given, protobuf_given
 from dataflow.connectors.kafka.pin import Pin
 from dataflow.connectors.kafka.registry import Registered, Registry, split_header
 from dataflow.connectors.kafka.source_config import KafkaSourceConfig
@@ -90,18 +91,9 @@ class Codec:
 
     def _given(self, schema: str) -> str:
         """A schema that the definition holds or names the file of."""
-        if self._config.format is Format.AVRO and schema.lstrip()[:1] in ("{", "[", '"'):
-            return schema
-        path = self._base / schema
-        try:
-            data = path.read_bytes()
-        except OSError as error:
-            raise NotFound(
-                f"the schema {schema} cannot be read: {error.strerror}", hint="a path, or the schema"
-            ) from error
-        if self._config.format is Format.PROTOBUF:
-            return protobuf.ProtoFile.parse(data).text
-        return data.decode("utf-8", "replace")
+        if self._config.format is Format.AVRO:
+            return avro_given(schema, self._base)
+        return protobuf_given(schema, self._base)[0].text
 
     def _structured(self, extra: str) -> Decoder:
         if self._config.format is Format.AVRO:

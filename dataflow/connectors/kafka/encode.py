@@ -12,10 +12,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from dataflow.connectors.kafka.cluster import one_topic
+from dataflow.connectors.kafka.decode import Format
 from dataflow.connectors.kafka.headers import checked_headers, passed_on
 from dataflow.connectors.kafka.pack import BINARY, Messages
 from dataflow.connectors.kafka.partitioner import partitions
 from dataflow.connectors.kafka.sink_config import KafkaSinkConfig, TopicOfRow
+from dataflow.connectors.kafka.written import Written
 from dataflow.errors import BadRecord, InvalidSpec, Problem
 from dataflow.expressions import Compiled, Program, type_name
 from dataflow.expressions import compile as compile_expression
@@ -28,7 +30,8 @@ class Encoder:
     """Compiled for one schema. Raises `InvalidSpec` (paths `key`, `value`, `headers.NAME`) for expressions that do not
     fit it, and for a format that cannot hold it. Thread-safe."""
 
-    def __init__(self, config: KafkaSinkConfig, schema: pl.Schema) -> None:
+    def __init__(self, config: KafkaSinkConfig, schema: pl.Schema, written: Written | None = None) -> None:
+        """`written`: of avro and protobuf, how the columns `value_columns` become values."""
         outputs: dict[str, Compiled] = {}
         if config.key is not None:
             outputs[_KEY] = _compiled(config.key, schema, "key")
@@ -36,8 +39,12 @@ class Encoder:
             outputs[_TOPIC] = _of_type(config.topic.expression, schema, "topic.expression", pl.String())
         if config.partition is not None:
             outputs[_PARTITION] = _of_type(config.partition, schema, "partition", pl.Int64())
-        if config.format == "string":
+        self._one_column = config.format in (Format.STRING, Format.BYTES)
+        if self._one_column:
             outputs[_VALUE] = _compiled(_value_of(config, schema), schema, "value")
+            if config.format is Format.BYTES and not isinstance(outputs[_VALUE].dtype, pl.Binary):
+                told = f"gives {type_name(outputs[_VALUE].dtype)}, not bytes"
+                raise InvalidSpec([Problem("value", told, hint="format: string writes the text of it")])
         else:
             _check(schema)
         self._names = tuple(config.headers)
@@ -50,11 +57,9 @@ class Encoder:
             if name not in (_TOPIC, _PARTITION)
         }
         self._carried = checked_headers(config.headers_from, schema)
-        left = {*_known(config.exclude, schema), *([config.headers_from] if config.headers_from else ())}
-        self._json = [plain(pl.col(name), dtype).alias(name) for name, dtype in schema.items() if name not in left]
-        if not self._json and left:
-            raise InvalidSpec([Problem("exclude", "no column is left for the value")])
-        self._text = config.format == "string"
+        columns = value_columns(config, schema)
+        self._json = [plain(pl.col(name), dtype).alias(name) for name, dtype in columns.items()]
+        self._written = written
         self._topic = config.one_topic
 
     def encode(self, rows: pl.DataFrame, count: int, turn: int) -> list[Messages]:
@@ -90,25 +95,38 @@ class Encoder:
         return self._parts(made, places)
 
     def _parts(self, made: pl.DataFrame, places: pl.Series) -> list[Messages]:
-        values = _binary(made.get_column(_VALUE)) if self._text else lines(made.select(self._json))
+        values = self._values(made)
         keys = _binary(made.get_column(_KEY)) if _KEY in self._made else None
         headers = [(name, _binary(made.get_column(f"{_HEADER}{number}"))) for number, name in enumerate(self._names)]
         if self._carried is not None:
             headers += passed_on(made.get_column(self._carried), self._names)
-        if not self._text and headers:
-            values = pc.binary_slice(values, 0, -1)
+        ended = not self._one_column and self._written is None
+        if ended and headers:
+            values, ended = pc.binary_slice(values, 0, -1), False
         runs = places.rle().struct.unnest()
         found, begin = [], 0
         for length, partition in runs.iter_rows():
             part = slice(begin, begin + length)
             some = [(name, column[part]) for name, column in headers]
-            found.append(
-                Messages(
-                    partition, values[part], None if keys is None else keys[part], some, not self._text and not some
-                )
-            )
+            found.append(Messages(partition, values[part], None if keys is None else keys[part], some, ended))
             begin += length
         return found
+
+    def _values(self, made: pl.DataFrame) -> pa.LargeBinaryArray:
+        if self._one_column:
+            return _binary(made.get_column(_VALUE))
+        if self._written is not None:
+            return self._written.rows.encode(made, self._written.prefix)
+        return lines(made.select(self._json))
+
+
+def value_columns(config: KafkaSinkConfig, schema: pl.Schema) -> pl.Schema:
+    """The columns that a value is made of. Raises `InvalidSpec` (`exclude`) where none is left."""
+    left = {*_known(config.exclude, schema), *([config.headers_from] if config.headers_from else ())}
+    kept = pl.Schema({name: dtype for name, dtype in schema.items() if name not in left})
+    if not kept and left:
+        raise InvalidSpec([Problem("exclude", "no column is left for the value")])
+    return kept
 
 
 def lines(rows: pl.DataFrame) -> pa.LargeBinaryArray:
@@ -202,7 +220,9 @@ def _value_of(config: KafkaSinkConfig, schema: pl.Schema) -> str:
         return config.value
     if len(schema) != 1:
         hint = "name one with value, or write json"
-        raise InvalidSpec([Problem("value", f"the rows have {len(schema)} columns, a string is one", hint=hint)])
+        raise InvalidSpec(
+            [Problem("value", f"the rows have {len(schema)} columns, a {config.format} value is one", hint=hint)]
+        )
     return '"' + next(iter(schema)).replace('"', '""') + '"'
 
 

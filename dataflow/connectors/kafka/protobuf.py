@@ -8,18 +8,37 @@ from functools import cache
 from typing import Any
 
 import polars as pl
-from google.protobuf import descriptor_pool, duration_pb2, message_factory, timestamp_pb2, wrappers_pb2
+from google.protobuf import (
+    any_pb2,
+    descriptor_pb2,
+    descriptor_pool,
+    duration_pb2,
+    empty_pb2,
+    field_mask_pb2,
+    message_factory,
+    struct_pb2,
+    timestamp_pb2,
+    wrappers_pb2,
+)
 from google.protobuf.descriptor import Descriptor, FieldDescriptor, FileDescriptor
 from google.protobuf.descriptor_pb2 import FileDescriptorProto, FileDescriptorSet
 from google.protobuf.message import DecodeError, Message
 
 from dataflow.connectors.kafka.decode import Decoded, Refusal
+from dataflow.connectors.kafka.proto_text import parse_proto
 from dataflow.connectors.kafka.registry import Registered, Registry, split_header
 from dataflow.errors import NotFound, Rejected
 
-_KNOWN = (timestamp_pb2.DESCRIPTOR, duration_pb2.DESCRIPTOR, wrappers_pb2.DESCRIPTOR)
-_TIMESTAMP, _DURATION = "google.protobuf.Timestamp", "google.protobuf.Duration"
-_WRAPPERS = frozenset(f"google.protobuf.{name}" for name in wrappers_pb2.DESCRIPTOR.message_types_by_name)
+_KNOWN = {
+    module.DESCRIPTOR.name: module.DESCRIPTOR
+    for module in (
+        any_pb2, descriptor_pb2, duration_pb2, empty_pb2, field_mask_pb2, struct_pb2, timestamp_pb2, wrappers_pb2
+    )
+}  # fmt: skip
+"""What every `protoc` brings along."""
+
+TIMESTAMP, DURATION = "google.protobuf.Timestamp", "google.protobuf.Duration"
+WRAPPERS = frozenset(f"google.protobuf.{name}" for name in wrappers_pb2.DESCRIPTOR.message_types_by_name)
 _TYPES: Mapping[int, pl.DataType] = {
     FieldDescriptor.CPPTYPE_INT32: pl.Int32(),
     FieldDescriptor.CPPTYPE_INT64: pl.Int64(),
@@ -38,11 +57,11 @@ class ProtoFile:
     def __init__(self, files: FileDescriptorSet) -> None:
         pool = descriptor_pool.DescriptorPool()
         wanted = {file.name: file for file in files.file}
-        for known in _KNOWN:
-            if known.name not in wanted:
+        for name, known in _KNOWN.items():
+            if name not in wanted:
                 copy = FileDescriptorProto()
                 known.CopyToProto(copy)
-                wanted[known.name] = copy
+                wanted[name] = copy
         try:
             for name in _in_order(wanted):
                 pool.Add(wanted[name])
@@ -64,6 +83,31 @@ class ProtoFile:
                 hint="protoc --include_imports --descriptor_set_out=FILE makes one",
             ) from error
         return cls(files)
+
+    @classmethod
+    def of_text(cls, text: str, name: str, imported: Callable[[str], str]) -> ProtoFile:
+        """From the text of a `.proto` file; `imported` gives those that it imports, by the names it has for them."""
+        files: dict[str, FileDescriptorProto] = {}
+
+        def add(written: str, called: str) -> None:
+            files[called] = parse_proto(written, called)
+            for other in files[called].dependency:
+                if other not in files and other not in _KNOWN:
+                    add(imported(other), other)
+
+        add(text, name)
+        ordered = FileDescriptorSet(file=[files[one] for one in _in_order(files)])
+        return cls(ordered)
+
+    @property
+    def imported(self) -> list[str]:
+        """Files that the main one imports, beside those that everybody has."""
+        return [file.name for file in self.main.dependencies if file.name not in _KNOWN]
+
+    @property
+    def main_text(self) -> str:
+        """The main file as registries take it beside text: its descriptor, in base64."""
+        return base64.b64encode(self.main.serialized_pb).decode()
 
     def message(self, name: str | None) -> Descriptor:
         """The type of that full name; without one, the first of the main file."""
@@ -145,12 +189,8 @@ def registered(registry: Registry, found: Registered) -> ProtoFile:
                 add(registry.version(reference, serialized=True), reference.name)
         try:
             file = FileDescriptorProto.FromString(base64.b64decode(one.text, validate=True))
-        except (DecodeError, ValueError) as error:
-            raise Rejected(
-                f"schema {one.id} does not come as a descriptor: {error}",
-                code="BAD_REGISTRY",
-                hint="the registry must know format=serialized; else give a descriptor set as schema",
-            ) from error
+        except (DecodeError, ValueError):  # not every registry knows format=serialized
+            file = parse_proto(one.text, f"schema {one.id}")
         file.name = name
         files.file.append(file)
 
@@ -209,11 +249,11 @@ def _value(field: FieldDescriptor, inside: tuple[str, ...]) -> _Column:
         if field.cpp_type == FieldDescriptor.CPPTYPE_STRING:
             return _Column(_same, pl.Binary() if field.type == FieldDescriptor.TYPE_BYTES else pl.String())
         return _Column(_same, _TYPES[field.cpp_type])
-    if kind.full_name == _TIMESTAMP:
+    if kind.full_name == TIMESTAMP:
         return _Column(_nanoseconds, pl.Int64(), pl.Datetime("ns", "UTC"))
-    if kind.full_name == _DURATION:
+    if kind.full_name == DURATION:
         return _Column(_nanoseconds, pl.Int64(), pl.Duration("ns"))
-    if kind.full_name in _WRAPPERS:
+    if kind.full_name in WRAPPERS:
         inner = _value(kind.fields_by_name["value"], inside)
         return _Column(lambda v: inner.get(v.value), inner.wire, inner.dtype)
     parts = _fields(kind, inside)

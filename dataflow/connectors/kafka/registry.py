@@ -1,4 +1,4 @@
-"""A client of schema registries that speak Confluent's REST API: the few requests that a reader makes.
+"""A client of schema registries that speak Confluent's REST API: the few requests that readers and writers make.
 
 Synchronous, for the threads that decode: a message whose schema is not known yet waits for it, once for each schema.
 """
@@ -28,7 +28,8 @@ HEADER = struct.Struct(">bI")
 """Of every value: a zero, and the id of its schema."""
 
 _BUSY = (408, 429, 500, 502, 503, 504)
-_ACCEPT = "application/vnd.schemaregistry.v1+json, application/json"
+_CONTENT = "application/vnd.schemaregistry.v1+json"
+_ACCEPT = f"{_CONTENT}, application/json"
 
 
 class RegistryConfig(Config):
@@ -57,6 +58,18 @@ class RegistryConfig(Config):
         if (self.username is None) != (self.password is None):
             raise ValueError("username and password belong together")
         return self
+
+
+class SinkRegistryConfig(RegistryConfig):
+    """Where schemas are, and go: a registry with Confluent's REST API."""
+
+    subject: str | None = Field(None, description="Subject of the schema; default: `<topic>-value`.")
+    register_: bool = Field(
+        True,
+        alias="register",
+        description="true: the schema (of `schema`, or derived from the columns) is registered if it is not yet. "
+        "false: it must be there; without `schema` it is the subject's newest.",
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +115,24 @@ class Registry:
         path = f"/subjects/{quote(reference.subject, safe='')}/versions/{reference.version}"
         return self._get(path, serialized, keep=True)
 
+    def register(self, subject: str, text: str, kind: str) -> int:
+        """The id of that schema under that subject, which has it afterwards. Raises `Rejected` (INCOMPATIBLE_SCHEMA,
+        BAD_SCHEMA) where the registry does not take it, and as `newest` does."""
+        return self._id(f"/subjects/{quote(subject, safe='')}/versions", text, kind)
+
+    def lookup(self, subject: str, text: str, kind: str) -> int:
+        """The id of that schema; nothing is changed. Raises `NotFound` where the subject does not have it, and as
+        `newest` does."""
+        return self._id(f"/subjects/{quote(subject, safe='')}", text, kind)
+
+    def _id(self, path: str, text: str, kind: str) -> int:
+        wanted = {"schema": text} if kind == "AVRO" else {"schema": text, "schemaType": kind}
+        answer = self._asked(path, wanted)
+        try:
+            return int(answer["id"])
+        except (KeyError, ValueError, TypeError) as error:
+            raise Rejected(f"the schema registry gives no id for {path}", code="BAD_REGISTRY") from error
+
     def _get(self, path: str, serialized: bool, *, keep: bool) -> Registered:
         path += "?format=serialized" if serialized else ""
         with self._guard:
@@ -112,19 +143,21 @@ class Registry:
                 self._known[path] = found
             return found
 
-    def _asked(self, path: str) -> Any:
+    def _asked(self, path: str, body: Any = None) -> Any:
         """The answer of the first registry that gives one."""
         trouble: DataFlowError | None = None
         for address in self._addresses:
             try:
-                return self._request(address, path)
+                return self._request(address, path, body)
             except Retryable as error:
                 trouble = trouble or error
         assert trouble is not None
         raise trouble
 
-    def _request(self, address: str, path: str) -> Any:
-        request = urllib.request.Request(address + path, headers={"Accept": _ACCEPT})
+    def _request(self, address: str, path: str, body: Any) -> Any:
+        headers = {"Accept": _ACCEPT} if body is None else {"Accept": _ACCEPT, "Content-Type": _CONTENT}
+        sent = None if body is None else json.dumps(body).encode()
+        request = urllib.request.Request(address + path, data=sent, headers=headers)
         if self._config.username is not None:
             user = f"{self._config.username}:{self._config.password}".encode()
             request.add_header("Authorization", "Basic " + base64.b64encode(user).decode())
@@ -181,9 +214,26 @@ def _refused(error: urllib.error.HTTPError, what: str, path: str) -> DataFlowErr
         return Rejected(
             f"{what} lets us not in ({error.code})", code="AUTHENTICATION_FAILED", hint="registry: username, password"
         )
+    if error.code == 409:
+        return Rejected(
+            f"{what} does not take the schema for {path}: it is not compatible{_said(error)}",
+            code="INCOMPATIBLE_SCHEMA",
+            hint="write another subject or topic, or change the columns or the subject's compatibility",
+        )
+    if error.code == 422:
+        return Rejected(f"{what} refuses {path}{_said(error)}", code="BAD_SCHEMA")
     if error.code == 404:
         return NotFound(f"{what} has no {path}", hint="is that its address, and the subject right?")
     return Rejected(f"{what} answers {error.code} to {path}", code="BAD_REGISTRY")
+
+
+def _said(error: urllib.error.HTTPError) -> str:
+    """What the registry says about it, where it says something."""
+    try:
+        told = json.loads(error.read(100_000))["message"]
+    except (OSError, HTTPException, ValueError, KeyError, TypeError):
+        return ""
+    return f": {str(told)[:500]}"
 
 
 def _parsed(answer: Any, path: str) -> Registered:

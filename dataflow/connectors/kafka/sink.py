@@ -10,7 +10,7 @@ import polars as pl
 from dataflow.components import Component, Kind
 from dataflow.connectors.kafka.audit import KafkaAudit
 from dataflow.connectors.kafka.cluster import Cluster, partitions_of
-from dataflow.connectors.kafka.encode import Encoder
+from dataflow.connectors.kafka.encode import Encoder, value_columns
 from dataflow.connectors.kafka.errors import translated
 from dataflow.connectors.kafka.planning import bounds_of
 from dataflow.connectors.kafka.producer import check_codec
@@ -20,6 +20,7 @@ from dataflow.connectors.kafka.sink_config import KafkaSinkConfig, Mode
 from dataflow.connectors.kafka.topics import check_transaction_timeout, ensure_topic
 from dataflow.connectors.kafka.topology import topics_of
 from dataflow.connectors.kafka.writer import KafkaWriter
+from dataflow.connectors.kafka.written import SinkSchema, structured
 from dataflow.domain.flow import Delivery, Lane
 from dataflow.errors import InvalidSpec, NotFound, Problem
 from dataflow.seams import Audit, Context
@@ -43,6 +44,7 @@ class KafkaSink:
         self.delivery = Delivery.EXACTLY_ONCE if transactional else Delivery.AT_LEAST_ONCE
         self._config = config
         self._cluster = Cluster(config, context.base, context.timeout)
+        self._schema = SinkSchema(config, context.base, self._cluster.timeout) if structured(config) else None
 
     async def __aenter__(self) -> Self:
         return self
@@ -52,9 +54,10 @@ class KafkaSink:
 
     async def prepare(self, schema: pl.Schema, lanes: Sequence[Lane]) -> None:
         """See the seam. Raises `InvalidSpec` (key, value, headers), `NotFound` for a topic that is not there and not
-        to be made, `Rejected` (INVALID_TRANSACTION_TIMEOUT, UNSUPPORTED_COMPRESSION, BAD_RECEIPTS_TOPIC)."""
+        to be made, `Rejected` (INVALID_TRANSACTION_TIMEOUT, UNSUPPORTED_COMPRESSION, BAD_RECEIPTS_TOPIC), and what
+        `SinkSchema.written` raises."""
         config = self._config
-        Encoder(config, schema)
+        await self._encoder(schema)
         check_codec(config.codec)
         topic = config.one_topic  # topics of rows are looked for when they are met
         async with self._cluster.admin() as admin, translated(f"Kafka at {self._cluster.brokers}"):
@@ -74,10 +77,16 @@ class KafkaSink:
             raise NotFound(f"there is no topic {topic!r}", hint="make it, or set partitions to have it made")
         await bounds_of(self._cluster, found)
         told = "the topic is not made yet" if topic is not None and topic not in found else "ready to write"
-        return f"{self._cluster.brokers} answers: {told}"
+        schema = await self._schema.probe() if self._schema is not None else ""
+        return f"{self._cluster.brokers} answers: {told}{schema}"
 
     def open(self, lane: Lane, schema: pl.Schema) -> KafkaWriter:
-        return KafkaWriter(self._cluster, self._config, lane, Encoder(self._config, schema))
+        return KafkaWriter(self._cluster, self._config, lane, lambda: self._encoder(schema))
+
+    async def _encoder(self, schema: pl.Schema) -> Encoder:
+        if self._schema is None:
+            return Encoder(self._config, schema)
+        return Encoder(self._config, schema, await self._schema.written(value_columns(self._config, schema)))
 
     async def complete(self, lanes: Sequence[Lane]) -> Mapping[str, Any]:
         """Nothing is left to do: every epoch was published by its own commit."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from enum import StrEnum
 from typing import Any, Literal
@@ -11,6 +12,8 @@ from pydantic import Field, field_validator, model_validator
 
 from dataflow.components import Config
 from dataflow.connectors.kafka.cluster import ClusterConfig, one_topic
+from dataflow.connectors.kafka.decode import Format
+from dataflow.connectors.kafka.registry import SinkRegistryConfig
 from dataflow.domain.spec import Bytes, Seconds
 
 RECEIPTS_TOPIC = "__dataflow_receipts"
@@ -59,8 +62,24 @@ class KafkaSinkConfig(ClusterConfig):
         description="transactional: exactly once, for readers of committed messages. idempotent: messages can be seen "
         "at once, retries of the client double none, but what is repeated after a crash is there twice: at least once.",
     )
-    format: Literal["json", "string"] = Field(
-        "json", description="json: a row as one object; string: the text of one column, see `value`."
+    format: Format = Field(
+        Format.JSON,
+        description="json: a row as one object; string, bytes: one column, see `value`; avro, protobuf: a row by a "
+        "schema, see `registry` and `schema`.",
+    )
+    registry: SinkRegistryConfig | None = Field(
+        None, description="Of avro and protobuf: where the schema is, or is registered; values begin with its id."
+    )
+    schema_: str | None = Field(
+        None,
+        alias="schema",
+        description="Of avro: the schema, or its file; of protobuf: `.proto` text, or its file, or a descriptor "
+        "set's. Each column is the field of its name. Default, with a registry: derived from the columns.",
+    )
+    message: str | None = Field(
+        None,
+        description="Of protobuf: full name of the message type; default: the first. Of a derived schema: its name; "
+        "default: the topic's.",
     )
     key: str | None = Field(
         None, description="Expression of the message's key, as text. NULL: no key.", examples=["customer_id"]
@@ -71,7 +90,9 @@ class KafkaSinkConfig(ClusterConfig):
         "client does it), and without a key in turns.",
         examples=["_partition"],
     )
-    value: str | None = Field(None, description="Of string: expression of the message; default: the only column.")
+    value: str | None = Field(
+        None, description="Of string and bytes: expression of the message; default: the only column."
+    )
     headers: Mapping[str, str] = Field(
         default_factory=dict, description="Header -> expression of its value, as text. NULL: left out."
     )
@@ -81,7 +102,9 @@ class KafkaSinkConfig(ClusterConfig):
         "goes on. The column is not part of the value; `headers` of the same name win.",
         examples=["_headers"],
     )
-    exclude: tuple[str, ...] = Field((), description="Of json: columns that are not part of the value.")
+    exclude: tuple[str, ...] = Field(
+        (), description="Of json, avro and protobuf: columns that are not part of the value."
+    )
     preset: Literal["local", "production"] = Field(
         "local", description="local: no compression, sent at once. production: zstd, gathered for 10 ms."
     )
@@ -114,15 +137,41 @@ class KafkaSinkConfig(ClusterConfig):
 
     @model_validator(mode="after")
     def _consistent(self) -> KafkaSinkConfig:
-        if self.value is not None and self.format != "string":
-            raise ValueError("value has no meaning for json: a map says what is in the object")
-        if self.exclude and self.format != "json":
+        one_column = self.format in (Format.STRING, Format.BYTES)
+        if self.value is not None and not one_column:
+            raise ValueError(f"value has no meaning for {self.format}: a map says what is in it")
+        if self.exclude and one_column:
             raise ValueError(f"exclude has no meaning for {self.format}")
+        self._check_schema()
         if self.one_topic is None and self.dead_letter_topic is None:
             raise ValueError("rows name their topics: name dead_letter_topic too")
         if self.receipts_topic in (self.topic, self.dead_topic):
             raise ValueError("receipts need a topic of their own")
         return self
+
+    def _check_schema(self) -> None:
+        if self.format not in (Format.AVRO, Format.PROTOBUF):
+            for name, given in (("registry", self.registry), ("schema", self.schema_), ("message", self.message)):
+                if given is not None:
+                    raise ValueError(f"{name} has no meaning for {self.format}")
+        elif self.registry is None and self.schema_ is None:
+            raise ValueError(f"{self.format} needs a registry, or a schema")
+        elif self.registry is not None and self.registry.subject is None and self.one_topic is None:
+            raise ValueError("rows name their topics: name registry.subject too")
+        elif self.message is not None and self.schema_ is not None and self.format is Format.AVRO:
+            raise ValueError("message has no meaning for the schema of avro: it has a name")
+
+    @property
+    def subject(self) -> str:
+        """What the registry knows the schema under."""
+        named = self.registry.subject if self.registry is not None else None
+        return named or f"{self.topic}-value"
+
+    @property
+    def message_name(self) -> str:
+        """What a derived schema is called."""
+        name = re.sub(r"\W", "_", self.message or self.one_topic or "Row", flags=re.ASCII)
+        return f"_{name}" if name[0].isdigit() else name
 
     @property
     def one_topic(self) -> str | None:

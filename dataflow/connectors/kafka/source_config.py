@@ -67,8 +67,9 @@ class KafkaSourceConfig(ClusterConfig):
     schema_: str | None = Field(
         None,
         alias="schema",
-        description="Of avro: the schema, or its file; of protobuf: file of a descriptor set. Values are fitted to it "
-        "(default: to the newest one of the registry); without a registry all are written with it.",
+        description="Of avro: the schema, or its file; of protobuf: `.proto` text, or its file, or a descriptor set's. "
+        "Values are fitted to it (default: to the newest one of the registry); without a registry all are written with "
+        "it.",
     )
     message: str | None = Field(None, description="Of protobuf: full name of the message type; default: the first.")
     start: Literal["earliest", "latest"] | Annotated[datetime, AfterValidator(_utc)] | Offsets | dict[str, Offsets] = (

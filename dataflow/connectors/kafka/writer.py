@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Awaitable, Callable
 from typing import Self
 from uuid import uuid4
 
@@ -32,8 +33,12 @@ class KafkaWriter:
     """Fences earlier attempts when it is entered, and reads the receipt only then: a read right after a commit may be
     stale, but the broker finishes pending transactions before it hands the id over."""
 
-    def __init__(self, cluster: Cluster, config: KafkaSinkConfig, lane: Lane, encoder: Encoder) -> None:
-        self._cluster, self._config, self._lane, self._encoder = cluster, config, lane, encoder
+    _encoder: Encoder  # from when it is entered on
+
+    def __init__(
+        self, cluster: Cluster, config: KafkaSinkConfig, lane: Lane, encoder: Callable[[], Awaitable[Encoder]]
+    ) -> None:
+        self._cluster, self._config, self._lane, self._made = cluster, config, lane, encoder
         self._producer = LaneProducer(
             cluster, config, transactional_id(config, lane.pipeline, lane.generation, lane.name)
         )
@@ -47,6 +52,7 @@ class KafkaWriter:
         self._turn = 0
 
     async def __aenter__(self) -> Self:
+        self._encoder = await self._made()
         try:
             await self._producer.fence()
             if self._rows is not self._producer:

@@ -19,7 +19,8 @@ from dataflow.connectors.kafka.protobuf import ProtoFile
 from dataflow.connectors.kafka.registry import HEADER
 from dataflow.connectors.kafka.source import KafkaSource
 from dataflow.connectors.kafka.source_config import KafkaSourceConfig
-from dataflow.errors import NotFound, Rejected
+from dataflow.domain.flow import Counters, Lane, Position, Receipt
+from dataflow.errors import InvalidSpec, NotFound, Rejected
 from dataflow.seams import Context
 from tests.registry_server import RegistryServer, serving
 
@@ -128,3 +129,145 @@ async def test_protobuf(broker: Any, server: RegistryServer, tmp_path: Path) -> 
     for source in (by_file, broker.source(framed, format="protobuf", registry=place)):
         rows, rejected = await drain(source)
         assert (rows.rows(), rejected) == ([(7, 2)], ["BAD_PROTOBUF"])
+
+
+ROWS = pl.DataFrame(
+    {
+        "id": [1, 2, 3],
+        "customer": ["a", None, "é"],
+        "amount": [1.5, -2.0, None],
+        "at": pl.Series([0, None, 1_700_000_000_123_456_000], dtype=pl.Datetime("ns", "UTC")),
+        "tags": [["x", "y"], [], ["z"]],
+        "place": [{"city": "Oslo", "zip": 150}, None, {"city": None, "zip": 1}],
+        "_key": ["k1", "k2", None],
+    }
+)
+NAMES = ["id", "customer", "amount", "at", "tags", "place"]
+
+
+async def write(sink: Any, rows: pl.DataFrame, pipeline: str = "orders") -> None:
+    of = lane(pipeline)
+    await sink.prepare(rows.schema, [of])
+    async with sink.open(of, rows.schema) as writer:
+        await writer.write(rows)
+        at = Receipt(
+            pipeline=pipeline,
+            generation=1,
+            lane=of.name,
+            epoch=1,
+            positions={of.splits[0]: Position("1")},
+            counters=Counters(read=rows.height, written=rows.height),
+        )
+        await writer.commit(at)
+
+
+def lane(pipeline: str) -> Lane:
+    return Lane(pipeline=pipeline, generation=1, sink="sink", number=0, splits=("split-0",))
+
+
+@pytest.mark.parametrize("format", ["avro", "protobuf"])
+async def test_from_the_sink_to_the_source(broker: Any, server: RegistryServer, format: str) -> None:
+    """With a schema that nobody wrote: derived, registered, found again by its id; read by another's reader, too."""
+    topic = await broker.topic()
+    place = {"url": server.url, "username": "me", "password": "hidden"}
+    options = {"format": format, "registry": place, "receipts_topic": f"{topic}.r", "key": "_key", "exclude": ["_key"]}
+    await write(broker.sink(topic, headers={"h": "customer"}, **options), ROWS)
+    found, rejected = await drain(broker.source(topic, format=format, registry=place, metadata=["key"]))
+    assert (found.select(*NAMES, "_key").equals(ROWS), rejected) == (True, [])
+    messages = await broker.get(topic)
+    assert [message.headers for message in messages] == [(("h", b"a"),), (), (("h", "é".encode()),)]
+    [number] = server.subjects[f"{topic}-value"]
+    assert {message.value[:5] for message in messages} == {HEADER.pack(0, number)}
+    text = server.schemas[number - 1]["schema"]
+    if format == "avro":
+        parsed = fastavro.parse_schema(json.loads(text))
+        theirs = [fastavro.schemaless_reader(io.BytesIO(message.value[5:]), parsed) for message in messages]
+        assert [(row["id"], row["customer"], row["place"]) for row in theirs] == ROWS.select(
+            "id", "customer", "place"
+        ).rows()
+    else:
+        made = by_hand()
+        theirs = [made.FromString(message.value[6:]) for message in messages]
+        assert [(row.id, row.customer, list(row.tags), row.place.city) for row in theirs] == [
+            (1, "a", ["x", "y"], "Oslo"), (2, "", [], ""), (3, "é", ["z"], ""),
+        ]  # fmt: skip
+    await write(broker.sink(topic, **options), ROWS, "again")
+    assert server.subjects[f"{topic}-value"] == [number]  # registered once
+
+
+def by_hand() -> Any:
+    """The message that is derived for ROWS, spelled without any of our code."""
+    file = FileDescriptorProto(name="x.proto", syntax="proto3")
+    order = file.message_type.add(name="Order")
+    inner = order.nested_type.add(name="PlaceValue")
+    kinds = FieldDescriptorProto
+    for holder, fields in (
+        (inner, (("city", kinds.TYPE_STRING, 1), ("zip", kinds.TYPE_INT64, 1))),
+        (order, (("id", kinds.TYPE_INT64, 1), ("customer", kinds.TYPE_STRING, 1), ("amount", kinds.TYPE_DOUBLE, 1))),
+    ):
+        for number, (name, kind, label) in enumerate(fields, 1):
+            holder.field.add(name=name, number=number, type=kind, label=label)
+    order.field.add(name="tags", number=5, type=kinds.TYPE_STRING, label=3)
+    order.field.add(name="place", number=6, type=kinds.TYPE_MESSAGE, type_name=".Order.PlaceValue", label=1)
+    return message_factory.GetMessageClass(ProtoFile(FileDescriptorSet(file=[file])).message("Order"))
+
+
+async def test_a_schema_that_the_registry_does_not_take(broker: Any, server: RegistryServer) -> None:
+    topic = await broker.topic()
+    place = {"url": server.url, "username": "me", "password": "hidden"}
+
+    def sink(**more: Any) -> Any:
+        return broker.sink(
+            topic, format="avro", receipts_topic=f"{topic}.r", **{"registry": place | more.pop("more", {}), **more}
+        )
+
+    rows = ROWS.select("id")
+    with pytest.raises(NotFound):
+        await sink(more={"register": False}).prepare(rows.schema, [lane("orders")])
+    server.register(f"{topic}-value", json.dumps(ORDER))
+    other = json.dumps({**ORDER, "fields": [{"name": "id", "type": "string"}]})
+    with pytest.raises(Rejected, match="is incompatible") as refused:
+        await sink(schema=other).prepare(pl.Schema({"id": pl.String}), [lane("orders")])
+    assert refused.value.code == "INCOMPATIBLE_SCHEMA"
+    with pytest.raises(InvalidSpec, match="no column 'at'"):  # the newest one, as nothing is registered
+        await sink(more={"register": False}).prepare(rows.schema, [lane("orders")])
+    with pytest.raises(NotFound):
+        await sink(schema=other, more={"register": False}).prepare(pl.Schema({"id": pl.String}), [lane("orders")])
+    server.status_of_register = 422
+    with pytest.raises(Rejected, match="nobody likes it") as refused:
+        await sink(schema=json.dumps(ORDER)).prepare(ROWS.select("id", "at").schema, [lane("orders")])
+    assert refused.value.code == "BAD_SCHEMA"
+    fitting = ROWS.select("id", "at").drop_nulls()
+    await write(sink(more={"register": False}), fitting)  # by what is there
+    found, _ = await drain(broker.source(topic, format="avro", registry=place))
+    assert found.select("id", "note").rows() == [(1, None), (3, None)]
+    with pytest.raises(Rejected) as closed:
+        await sink(more={"password": "wrong"}).probe()
+    assert closed.value.code == "AUTHENTICATION_FAILED"
+    assert f"{topic}-value" in await sink().probe()
+
+
+async def test_protobuf_of_a_file_without_a_registry(broker: Any, tmp_path: Path) -> None:
+    topic = await broker.topic()
+    (tmp_path / "order.proto").write_text(
+        """
+        syntax = "proto3";
+        import "google/protobuf/timestamp.proto";
+        import "place.proto";
+        message Order { int64 id = 1; optional string customer = 2; optional double amount = 3;
+                        google.protobuf.Timestamp at = 4; repeated string tags = 5; Place place = 6; }
+        """
+    )
+    (tmp_path / "place.proto").write_text(
+        'syntax = "proto3"; message Place { optional string city = 1; optional int64 zip = 2; }'
+    )
+    options = {"format": "protobuf", "schema": "order.proto"}
+    await write(broker.sink(topic, base=tmp_path, exclude=["_key"], receipts_topic=f"{topic}.r", **options), ROWS)
+    config = KafkaSourceConfig(brokers=broker.address, topic=topic, until="end", **options)
+    found, rejected = await drain(KafkaSource(config, Context(pipeline="test", base=tmp_path)))
+    assert (found.select(NAMES).equals(ROWS.select(NAMES)), rejected) == (True, [])
+    await write(broker.sink(topic, receipts_topic=f"{topic}.r", format="bytes", value="raw"), RAW, "raw")
+    assert [message.value for message in await broker.get(topic)][-2:] == [b"\xff\0", None]
+
+
+RAW = pl.DataFrame({"raw": [b"\xff\0", None], "n": [1, 2]})
