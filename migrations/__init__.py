@@ -1,4 +1,4 @@
-"""Schema migrations of the SQL stores: the journal's (the functions here), and `READ_MODELS`.
+"""Schema migrations of the SQL stores: the journal's (the functions here), `READ_MODELS` and `INBOX`.
 
 `upgrade` is safe to call from several processes at once: one does the work, the others wait for it.
 """
@@ -13,8 +13,20 @@ _HERE = Path(__file__).parent
 
 JOURNAL = Chain(_HERE / "sql", "0001", "alembic_version", 7235101)
 READ_MODELS = Chain(_HERE / "readmodels", "0001", "readmodels_version", 7235102)
+INBOX = Chain(_HERE / "inbox", "0001", "inbox_version", 7235103)
 
 HEAD, SCRIPTS = JOURNAL.head, JOURNAL.scripts
 current, upgrade, downgrade, is_known = JOURNAL.current, JOURNAL.upgrade, JOURNAL.downgrade, JOURNAL.is_known
 
-__all__ = ["HEAD", "JOURNAL", "READ_MODELS", "SCRIPTS", "Chain", "current", "downgrade", "is_known", "upgrade"]
+__all__ = [
+    "HEAD",
+    "INBOX",
+    "JOURNAL",
+    "READ_MODELS",
+    "SCRIPTS",
+    "Chain",
+    "current",
+    "downgrade",
+    "is_known",
+    "upgrade",
+]

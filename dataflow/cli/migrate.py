@@ -30,8 +30,9 @@ _YES = typer.Option(False, "--yes", help="Really go down: what the schema holds 
 def migrate(direction: Direction = _DIRECTION, yes: bool = _YES, as_json: bool = JSON) -> None:
     """Bring every configured store to its schema.
 
-    The databases of journal and read models, search indices, the topic of published events, Temporal's namespace and
-    search attributes: what the settings name. May be repeated. Exit 1 if a store is not where it should be."""
+    The databases of journal, read models and inbox, search indices, the topic of published events, Temporal's
+    namespace and search attributes: what the settings name. May be repeated. Exit 1 if a store is not where it should
+    be."""
     perform(_migrate(direction, yes, as_json), as_json=as_json)
 
 

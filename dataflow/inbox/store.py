@@ -20,7 +20,6 @@ from dataflow.errors import Corrupt, Rejected
 from dataflow.inbox import statements as sql
 from dataflow.inbox.batch import Batch
 from dataflow.inbox.statements import Admitted, Block
-from dataflow.inbox.tables import prepare
 from dataflow.journal.sql_engine import create_journal_engine, journal_url, translated, writing
 
 __all__ = ["Admission", "Admitted", "Block", "Inbox"]
@@ -163,10 +162,15 @@ class Inbox:
     def _opened(self) -> Engine:
         with self._guard:
             if self._engine is None:
+                from migrations import INBOX
+
                 engine = create_journal_engine(self._url, connections=8)
                 try:
-                    with writing(engine) as connection:
-                        prepare(connection)
+                    with engine.connect() as connection:
+                        found = INBOX.current(connection)
+                    if found != INBOX.head:
+                        with writing(engine) as connection:
+                            INBOX.upgrade(connection)
                 except BaseException:
                     engine.dispose()
                     raise

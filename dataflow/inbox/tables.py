@@ -1,11 +1,10 @@
-"""The tables of the inbox. They are made where they are missing, and carry the version of their shape."""
+"""The tables of the inbox, as its statements name them; the migrations make them."""
 
 from __future__ import annotations
 
 from sqlalchemy import (
     BigInteger,
     Column,
-    Connection,
     Index,
     Integer,
     LargeBinary,
@@ -13,13 +12,7 @@ from sqlalchemy import (
     PrimaryKeyConstraint,
     String,
     Table,
-    inspect,
-    text,
 )
-
-from dataflow.errors import Rejected
-
-VERSION = 1
 
 metadata = MetaData()
 
@@ -71,25 +64,3 @@ streams = Table(
     Column("pipeline", String(200), primary_key=True),
     Column("next_offset", BigInteger, nullable=False),  # whoever locks the row admits
 )
-
-schema = Table("inbox_schema", metadata, Column("version", Integer, primary_key=True, autoincrement=False))
-
-
-def prepare(connection: Connection) -> None:
-    """Make the tables where there are none, in a transaction that may write. Only one process does it at a time.
-
-    Raises `Rejected` (SCHEMA_TOO_NEW) where a later version of DataFlow has been at work."""
-    if connection.dialect.name == "postgresql":
-        connection.execute(text("SELECT pg_advisory_xact_lock(7235102)"))  # any number that nobody else takes
-    if inspect(connection).has_table(schema.name):
-        found = connection.execute(schema.select()).scalar()
-        if found is not None and found > VERSION:
-            raise Rejected(
-                f"the inbox has schema {found}, this version of DataFlow knows {VERSION}",
-                code="SCHEMA_TOO_NEW",
-                hint="install the DataFlow that wrote it, or a newer one",
-            )
-        if found is not None:
-            return
-    metadata.create_all(connection)
-    connection.execute(schema.insert().values(version=VERSION))

@@ -1,8 +1,8 @@
 """The schema of every configured store: where it stands, brought forward, taken back.
 
-The databases of the journal and of the read models, the search indices and the topic of published events where they
-are configured, and of a configured Temporal cluster the namespace and the search attributes. Everything here may be
-repeated, and interrupted anywhere. Other stores need nothing made beforehand: sinks make what they write to.
+The databases of the journal, the read models and the inbox, the search indices and the topic of published events where
+they are configured, and of a configured Temporal cluster the namespace and the search attributes. Everything here may
+be repeated, and interrupted anywhere. Other stores need nothing made beforehand: sinks make what they write to.
 """
 
 from __future__ import annotations
@@ -28,7 +28,8 @@ def stores(settings: Settings) -> Sequence[Store]:
     from dataflow.migrate.temporal import temporal_stores
 
     models = SqlStore(settings.readmodel_url, "read models", migrations.READ_MODELS)
-    return [journal_store(settings.journal_url), models, *readside_stores(settings), *temporal_stores(settings)]
+    inbox = SqlStore(settings.inbox_url, "inbox", migrations.INBOX)
+    return [journal_store(settings.journal_url), models, inbox, *readside_stores(settings), *temporal_stores(settings)]
 
 
 async def status(chosen: Sequence[Store]) -> list[Standing]:

@@ -48,7 +48,7 @@ class Schemaless:
 
 
 class SqlStore:
-    """A chain of migrations in SQLite or PostgreSQL: the journal's, or that of the read models."""
+    """A chain of migrations in SQLite or PostgreSQL: the journal's, that of the read models or the inbox."""
 
     def __init__(self, url: str, name: str = NAME, chain: migrations.Chain = migrations.JOURNAL) -> None:
         parsed = journal_url(url)

@@ -24,15 +24,15 @@ def ignore(_standing: object) -> None:
 
 async def test_a_cluster_is_given_what_it_lacks(chosen: Settings) -> None:
     all_of_them = stores(chosen)
-    assert [one.state for one in await status(all_of_them)] == [State.BEHIND] * 4
+    assert [one.state for one in await status(all_of_them)] == [State.BEHIND] * 5
     told: list[str] = []
     found = await migrate_up(all_of_them, lambda standing: told.append(standing.store))
-    assert [one.state for one in found] == [State.CURRENT] * 4, found
-    assert told == ["journal", "read models", "temporal namespace", "temporal search attributes"]
+    assert [one.state for one in found] == [State.CURRENT] * 5, found
+    assert told == ["journal", "read models", "inbox", "temporal namespace", "temporal search attributes"]
     assert await status(all_of_them) == await status(all_of_them)
     again = await migrate_up(all_of_them, ignore)
     assert all(one.was == one.found and one.state is State.CURRENT for one in again)
-    assert again[3].found == ", ".join(ATTRIBUTES)
+    assert again[4].found == ", ".join(ATTRIBUTES)
 
 
 async def test_down_takes_the_attributes_and_leaves_the_namespace(chosen: Settings) -> None:
@@ -49,5 +49,5 @@ async def test_down_takes_the_attributes_and_leaves_the_namespace(chosen: Settin
 async def test_a_cluster_that_is_away_is_told_and_the_journal_is_done(settings: Settings) -> None:
     away = Settings.load(home=settings.home, temporal_address="127.0.0.1:1")
     found = await migrate_up(stores(away), ignore)
-    assert [one.state for one in found] == [State.CURRENT, State.CURRENT, State.FAILED, State.FAILED]
-    assert "127.0.0.1:1" in found[2].detail
+    assert [one.state for one in found] == [State.CURRENT] * 3 + [State.FAILED] * 2
+    assert "127.0.0.1:1" in found[3].detail

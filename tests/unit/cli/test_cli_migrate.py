@@ -97,10 +97,11 @@ def test_a_damaged_store_is_told_and_the_others_go_on(home: Path) -> None:
     result = call("up")
     assert result.exit_code == 1
     lines = result.stdout.splitlines()
-    assert len(lines) == 3
+    assert len(lines) == 4
     assert lines[1].startswith("read models") and "0001; was empty" in lines[1]
     assert "failed: " in lines[0]
-    assert lines[2].startswith("temporal (embedded)")
+    assert lines[2].startswith("inbox") and "0001; was empty" in lines[2]
+    assert lines[3].startswith("temporal (embedded)")
 
 
 def test_in_plain_words() -> None:

@@ -229,15 +229,6 @@ def _batches(folder: Path) -> int:
             return 0
 
 
-async def test_a_later_version_is_not_touched(tmp_path: Path, inbox: Inbox) -> None:
-    await pushed(inbox, "b1")
-    with sqlite3.connect(tmp_path / "inbox.db") as db:
-        db.execute("update inbox_schema set version = 99")
-    with pytest.raises(Rejected) as refused:
-        await Inbox(f"sqlite:///{tmp_path / 'inbox.db'}").find("orders", "b1")
-    assert refused.value.code == "SCHEMA_TOO_NEW"
-
-
 def test_a_url_of_another_kind() -> None:
     with pytest.raises(Rejected, match="the inbox cannot be kept in 'mysql'"):
         Inbox("mysql://host/db")
