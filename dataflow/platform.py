@@ -20,10 +20,14 @@ from dataflow.embedded.temporal import Address, temporal_server
 from dataflow.errors import Rejected
 from dataflow.inbox import Inbox
 from dataflow.journal import Journal, open_journal
+from dataflow.patience import Patience
 from dataflow.sdk.client import Client, connect
 from dataflow.settings import Settings
 from dataflow.worker import working
 from workflows.names import ATTRIBUTES, PROJECTOR, ProjectorTuning, Tuning, projector_id, projector_queue
+
+AT_ONCE = Patience()
+"""For who would rather hear at once that something is away."""
 
 
 class Work(StrEnum):
@@ -52,19 +56,23 @@ async def platform(
     work: Work = Work.ALL,
     project: bool = False,
     actor: str = "",
+    patience: Patience = AT_ONCE,
 ) -> AsyncIterator[Platform]:
     """Everything up, and down again in the opposite order: the worker drains first, the server goes last.
 
-    `on_progress` takes lines for people about what takes long. With `project` the projector runs, here or elsewhere."""
+    `on_progress` takes lines for people about what takes long. With `project` the projector runs, here or
+    elsewhere. A journal or a configured Temporal that is not there yet is waited for with `patience`."""
     async with AsyncExitStack() as stack:
         settings.home.mkdir(parents=True, exist_ok=True)
         address = await stack.enter_async_context(
             temporal_server(settings, on_progress=on_progress) if on_progress else temporal_server(settings)
         )
-        journal = await stack.enter_async_context(open_journal(settings.journal_url))
+        journal = await patience.until(
+            "the journal", lambda: stack.enter_async_context(open_journal(settings.journal_url))
+        )
         inbox = Inbox(settings.inbox_url)
         stack.callback(inbox.close)
-        temporal = await connect(address.target, address.namespace)
+        temporal = await patience.until("Temporal", lambda: connect(address.target, address.namespace))
         if not address.owned:
             await register_attributes(temporal, address.namespace)
         if work is not Work.NONE:

@@ -20,6 +20,7 @@ from contextlib import asynccontextmanager
 from dataflow.allocator import started
 from dataflow.embedded.process import spawn
 from dataflow.embedded.temporal import temporal_server
+from dataflow.patience import Patience
 from dataflow.sdk.client import connect
 from dataflow.settings import Settings
 from dataflow.worker import GRACE, moving
@@ -104,7 +105,8 @@ async def _work(settings: Settings, parent: int) -> None:
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, leave.set)
     async with temporal_server(settings) as address:
-        client = await connect(address.target, address.namespace)
+        patience = Patience(settings.start_patience, over=lambda: leave.is_set() or os.getppid() != parent)
+        client = await patience.until("Temporal", lambda: connect(address.target, address.namespace))
         async with moving(client, settings):
             started()
             while not leave.is_set() and os.getppid() == parent:

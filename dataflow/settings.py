@@ -91,6 +91,12 @@ class Settings(BaseSettings):
     heartbeat_timeout: Seconds = Field(
         8.0, ge=1, le=600, description="A worker silent for this long is taken for lost, its segment runs elsewhere."
     )
+    start_patience: Seconds = Field(
+        300.0,
+        ge=0,
+        description="How long what stays (worker, up, projector run) waits at its start for a Temporal or a journal "
+        "that is not there yet; 0: it ends at once.",
+    )
     segment_min: Seconds = Field(10.0, gt=0, le=3600, description="Length of a pipeline's first segments.")
     segment_max: Seconds = Field(60.0, gt=0, le=3600, description="Length of segments in a steady stream.")
     worker_processes: int = Field(
@@ -192,6 +198,17 @@ class Settings(BaseSettings):
             slots_per_group=self.max_pipelines_per_group,
             silent_seconds=3 * self.worker_report,
         )
+
+    @property
+    def advice(self) -> tuple[str, ...]:
+        """What is allowed and will not do what it should, for people."""
+        one_machine = self.inbox_url.startswith("sqlite")
+        if one_machine and self.journal_url.partition(":")[0].partition("+")[0] in ("cassandra", "postgresql"):
+            return (
+                f"inbox_url is {self.inbox_url}, a file of this machine, and the journal is not: workers on other "
+                "machines do not see what is pushed here; set inbox_url to a PostgreSQL that all of them reach",
+            )
+        return ()
 
     @property
     def logs(self) -> Path:

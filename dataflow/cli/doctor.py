@@ -38,8 +38,9 @@ _FILES = typer.Argument(None, help="Pipeline files whose systems are asked too."
 def doctor(files: list[str] = _FILES, as_json: bool = JSON) -> None:
     """Look whether all that is needed is here.
 
-    Versions, Temporal, disk, ports, the journal; with pipeline files also whether the systems behind their sources and
-    sinks serve them. Exit 1 if something is bad."""
+    Versions, Temporal, disk, ports, the journal, the inbox and read models, search, Redis and publication where the
+    settings name them; with pipeline files also whether the systems behind their sources and sinks serve them. Exit 1
+    if something is bad."""
     perform(_doctor(files or [], as_json), as_json=as_json)
 
 
@@ -49,6 +50,8 @@ async def _doctor(files: list[str], as_json: bool) -> int:
     chosen = settings()
     findings = [*_python(), *_packages(), *_home(chosen), await _temporal(chosen), *_ports(chosen)]
     findings.append(await _journal(chosen))
+    findings += await _stores(chosen)
+    findings += [Finding("settings", "warning", advice) for advice in chosen.advice]
     for file in files:
         findings += await _systems(file, chosen)
     worst = "bad" if any(f.verdict == "bad" for f in findings) else "ok"
@@ -162,6 +165,45 @@ async def _journal(chosen: Settings) -> Finding:
     if broken:
         return Finding("journal", "bad", "; ".join(f"{one.stream}/{one.sequence}: {one.reason}" for one in broken[:5]))
     return Finding("journal", "ok", f"{end:,} events in {len(streams):,} streams, every chain of hashes whole")
+
+
+async def _stores(chosen: Settings) -> list[Finding]:
+    """The inbox, and what the read side writes to, where they are configured. Looks, and makes nothing."""
+    from dataflow.migrate import State, beside_the_journal, status
+
+    found = []
+    for one in await status(beside_the_journal(chosen)):
+        verdict: Literal["ok", "warning", "bad"] = "ok"
+        if one.state is State.FAILED:  # pipelines go on without the read side
+            verdict = "bad" if one.store == "inbox" else "warning"
+            detail = one.detail
+        elif one.state is State.NEWER:
+            verdict, detail = "bad", f"schema {one.found}: {one.detail}"
+        elif one.state is State.BEHIND:
+            detail = f"{one.where}: not all there yet, made when it is needed (or by dataflow migrate up)"
+        else:
+            detail = f"{one.where}: {one.found or 'there'}"
+        found.append(Finding(one.store, verdict, detail))
+    if chosen.redis_url:
+        found.append(await _redis(chosen.redis_url))
+    return found
+
+
+async def _redis(url: str) -> Finding:
+    from dataflow.errors import DataFlowError
+    from dataflow.projections.cache import connected, translated
+
+    place = url.rpartition("@")[2]
+    try:
+        client = connected(url)
+        try:
+            with translated(url):
+                await client.ping()
+        finally:
+            await client.aclose()
+    except DataFlowError as error:
+        return Finding("redis", "warning", str(error))
+    return Finding("redis", "ok", f"{place} answers")
 
 
 async def _systems(file: str, chosen: Settings) -> list[Finding]:

@@ -44,6 +44,10 @@ class Interrupt:
             self._on_second()
             os._exit(128 + number)
 
+    def came(self) -> bool:
+        """Whether there was a signal."""
+        return self._came.is_set()
+
     async def pause(self, seconds: float) -> None:
         """Wait that long, or until the signal comes; no wait at all after it."""
         try:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from dataflow.cli.result import DONE, FAILED, JSON, count, emit, note, perform, say, table
-from dataflow.cli.session import session, settings
+from dataflow.cli.session import quitting, session, settings
 
 if TYPE_CHECKING:
     from dataflow.journal import Journal
@@ -69,8 +69,8 @@ async def _projector(action: Action, name: str, once: bool, repair: bool, as_jso
 async def _stay(chosen: Settings, as_json: bool) -> int:
     from dataflow.cli.interrupt import Interrupt
 
-    with Interrupt(lambda: note("leaving"), lambda: None) as interrupt:
-        async with session(chosen, note, control=True, project=True) as up:
+    with Interrupt(lambda: note("leaving"), lambda: None) as interrupt, quitting(interrupt):
+        async with session(chosen, note, control=True, project=True, interrupt=interrupt) as up:
             told = {"status": "up", "temporal": up.address.target, "namespace": up.address.namespace}
             if as_json:
                 emit(told)

@@ -8,7 +8,7 @@ import typer
 
 from dataflow.cli.interrupt import Interrupt
 from dataflow.cli.result import DONE, JSON, emit, note, perform, say
-from dataflow.cli.session import session, settings
+from dataflow.cli.session import quitting, session, settings
 
 if TYPE_CHECKING:
     from dataflow.platform import Platform
@@ -40,8 +40,10 @@ async def _up(host: str, port: int, processes: int, as_json: bool) -> int:
     from dataflow.projections.configured import ReadModels
 
     chosen = settings()
-    with _interrupt() as interrupt:
-        async with session(chosen, note, worker=True, project=True, processes=processes) as platform:
+    with _interrupt() as interrupt, quitting(interrupt):
+        async with session(
+            chosen, note, worker=True, project=True, processes=processes, interrupt=interrupt
+        ) as platform:
             journal = platform.journal
             routes = [past_routes(journal, PREFIX), query_routes(ReadModels(chosen), journal, PREFIX)]
             where = host or chosen.api_host, chosen.api_port if port < 0 else port
@@ -59,8 +61,10 @@ def worker(processes: int = PROCESSES, as_json: bool = JSON) -> None:
 
 
 async def _worker(processes: int, as_json: bool) -> int:
-    with _interrupt() as interrupt:
-        async with session(settings(), note, worker=True, project=True, processes=processes) as platform:
+    with _interrupt() as interrupt, quitting(interrupt):
+        async with session(
+            settings(), note, worker=True, project=True, processes=processes, interrupt=interrupt
+        ) as platform:
             _announce(platform, None, as_json)
             await interrupt.wait()
     return DONE

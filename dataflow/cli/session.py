@@ -5,14 +5,16 @@ from __future__ import annotations
 import asyncio
 import getpass
 import logging
-from collections.abc import AsyncIterator, Callable
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
+from dataclasses import replace
 from importlib import import_module
 from typing import TYPE_CHECKING
 
 from dataflow.allocator import started
 
 if TYPE_CHECKING:
+    from dataflow.cli.interrupt import Interrupt
     from dataflow.platform import Platform
     from dataflow.settings import Settings
 
@@ -49,6 +51,18 @@ def log_to_file(chosen: Settings) -> None:
     )
 
 
+@contextmanager
+def quitting(interrupt: Interrupt) -> Iterator[None]:
+    """Who is told to go while it waits for something has not failed for want of that."""
+    from dataflow.errors import Retryable
+
+    try:
+        yield
+    except Retryable:
+        if not interrupt.came():
+            raise
+
+
 @asynccontextmanager
 async def session(
     chosen: Settings,
@@ -58,11 +72,13 @@ async def session(
     control: bool = False,
     project: bool = False,
     processes: int = 0,
+    interrupt: Interrupt | None = None,
 ) -> AsyncIterator[Platform]:
     """The platform, up. `worker` says whether this process works too. By default it moves no data, and answers for the
     pipelines of the embedded server, whose own worker may be gone, or may be this command's alone; with `control` it
-    does so everywhere. With `project` the read models are kept up, here or elsewhere: for processes that stay. A worker
-    has so many `processes` (0: as the settings say), this one included."""
+    does so everywhere. With `project` the read models are kept up, here or elsewhere: for processes that stay, which
+    wait for what is not there yet as long as the settings say, or until the `interrupt` comes. A worker has so many
+    `processes` (0: as the settings say), this one included."""
     log_to_file(chosen)
     async with AsyncExitStack() as stack:
         # The server comes up in its own process while the modules that will talk to it are imported here: each takes
@@ -74,14 +90,22 @@ async def session(
 
             await stack.enter_async_context(temporal_server(chosen, on_progress=on_progress))
         await loading
-        from dataflow.platform import Work, platform
+        from dataflow.patience import Patience
+        from dataflow.platform import AT_ONCE, Work, platform
 
         if worker is None or control:
             work = Work.NONE if chosen.temporal_address and not control else Work.CONTROL
         else:
             work = Work.ALL if worker else Work.NONE
+        patience = AT_ONCE
+        if project:
+            for advice in chosen.advice:
+                on_progress(f"warning: {advice}")
+            patience = Patience(chosen.start_patience, on_progress)
+            if interrupt is not None:
+                patience = replace(patience, pause=interrupt.pause, over=interrupt.came)
         up = await stack.enter_async_context(
-            platform(chosen, on_progress=on_progress, work=work, project=project, actor=actor())
+            platform(chosen, on_progress=on_progress, work=work, project=project, actor=actor(), patience=patience)
         )
         if work is Work.ALL and (more := (processes or chosen.worker_processes) - 1):
             from dataflow.processes import more_processes

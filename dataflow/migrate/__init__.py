@@ -14,7 +14,7 @@ from dataflow.errors import DataFlowError
 from dataflow.migrate.stores import Standing, State, Store
 from dataflow.settings import Settings
 
-__all__ = ["Standing", "State", "Store", "migrate_down", "migrate_up", "status", "stores"]
+__all__ = ["Standing", "State", "Store", "beside_the_journal", "migrate_down", "migrate_up", "status", "stores"]
 
 Progress = Callable[[Standing], object]
 Ask = Callable[[], Awaitable[Standing]]
@@ -22,14 +22,21 @@ Ask = Callable[[], Awaitable[Standing]]
 
 def stores(settings: Settings) -> Sequence[Store]:
     """The stores that the settings name, in the order in which they are brought forward. Nothing is opened yet."""
-    import migrations
-    from dataflow.migrate.journal import SqlStore, journal_store
-    from dataflow.migrate.readside import readside_stores
+    from dataflow.migrate.journal import journal_store
     from dataflow.migrate.temporal import temporal_stores
+
+    return [journal_store(settings.journal_url), *beside_the_journal(settings), *temporal_stores(settings)]
+
+
+def beside_the_journal(settings: Settings) -> Sequence[Store]:
+    """Of these the read models, the inbox, and what else the projections write to."""
+    import migrations
+    from dataflow.migrate.journal import SqlStore
+    from dataflow.migrate.readside import readside_stores
 
     models = SqlStore(settings.readmodel_url, "read models", migrations.READ_MODELS)
     inbox = SqlStore(settings.inbox_url, "inbox", migrations.INBOX)
-    return [journal_store(settings.journal_url), models, inbox, *readside_stores(settings), *temporal_stores(settings)]
+    return [models, inbox, *readside_stores(settings)]
 
 
 async def status(chosen: Sequence[Store]) -> list[Standing]:
