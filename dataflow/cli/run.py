@@ -219,7 +219,7 @@ async def watch(client: Client, pipeline: str, shown: Display, interrupt: Interr
         # Each look costs some milliseconds that the data could have: few until the end is near.
         ending = stopping or (progress.fraction or 0) > 0.9
         await interrupt.pause(min(0.1, delay) if ending else delay)
-        delay = min(delay * 1.3, 0.5)
+        delay = min(delay * 1.6, 0.5)
 
 
 COMMANDS = (run,)

@@ -20,7 +20,7 @@ from dataflow.connectors.file.csv_records import Dialect
 Words = npt.NDArray[np.uint64]
 _STEPS = tuple(np.uint64(step) for step in (1, 2, 4, 8, 16, 32))
 _ONE, _TOP = np.uint64(1), np.uint64(63)
-_BLOCK = 16384  # words worked on at a time: what a core keeps close to itself
+_BLOCK = 32768  # words worked on at a time: fewer are more calls, more leave the cache
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,35 +42,35 @@ def shape(column: pl.Series, dialect: Dialect, wide: int) -> Shape | None:
 
     None where one of them has more or fewer fields than `wide`, where a quote neither opens a field, closes it nor is
     doubled inside one, and where a line is blank."""
-    ends, counts = np.zeros((2, -(-len(column) // 64)), np.uint64)
+    ends, marks = np.empty((2, -(-len(column) // 64)), np.uint64)
     quoted = _Quoted() if dialect.quote else None
     lines = 0
     for at in range(0, len(ends), _BLOCK):
         block = column.slice(at * 64, _BLOCK * 64)
-        end, mark = ends[at : at + _BLOCK], counts[at : at + _BLOCK]
-        _fill(end, block, dialect.end)
-        _fill(mark, block, dialect.delimiter)
-        lines += int(np.bitwise_count(end).sum())
-        mark |= end
-        if quoted and not quoted.leave_out(block, dialect.quote, end, mark):
+        found, end, mark = block == dialect.end[0], ends[at : at + _BLOCK], marks[at : at + _BLOCK]
+        lines += int(found.sum())
+        whole = _words(found)
+        np.bitwise_or(whole, _words(block == dialect.delimiter[0]), out=mark)
+        if quoted is None:
+            np.copyto(end, whole)
+        elif not quoted.leave_out(_words(block == dialect.quote[0]), len(block), whole, end, mark):
             return None
     if quoted and quoted.open:
         return None
-    found = _bits(ends, len(column))
+    ending = _bits(ends, len(column))
     # One bit for each delimiter and line end that counts: is it a line end?
-    order = found.filter(_bits(counts, len(column)))
-    every = order.gather_every(wide, wide - 1)
-    records = int(np.bitwise_count(ends).sum())
-    if records * wide != len(order) or len(every) != records or not every.all():
+    order = ending.filter(_bits(marks, len(column)))
+    records = int(ending.sum())
+    if records * wide != len(order) or not _every(order, wide):
         return None
-    return Shape(records, lines, found)
+    return Shape(records, lines, ending)
 
 
 class _Quoted:
     """Takes what is inside quotes out of masks, block after block. `open`: a quote is not closed yet."""
 
     def __init__(self) -> None:
-        self._scratch = np.zeros((4, _BLOCK), np.uint64)
+        self._scratch = np.empty((3, _BLOCK), np.uint64)
         self._odd = np.uint64(0)  # all ones where the block begins inside quotes
         self._last_quote = self._last_plain = np.uint64(0)  # of the byte before: a quote, an ordinary byte outside
 
@@ -78,11 +78,15 @@ class _Quoted:
     def open(self) -> bool:
         return bool(self._odd)
 
-    def leave_out(self, block: pl.Series, quote: bytes, ends: Words, marks: Words) -> bool:
-        """Clear the bits of `ends` and `marks` (which includes them) that are inside quotes. False where a quote
-        stands beside an ordinary byte outside: in the middle of an unquoted field, or in front of more text."""
-        quotes, inside, plain, shifted = self._scratch[:, : len(ends)]
-        _fill(quotes, block, quote)
+    def leave_out(self, quotes: Words, size: int, found: Words, ends: Words, marks: Words) -> bool:
+        """Of a block of `size` bytes, `quotes` and `found` (its line ends): write the line ends outside quotes to
+        `ends`, and clear the bits of `marks` (which includes them) that are inside. False where a quote stands beside
+        an ordinary byte outside: in the middle of an unquoted field, or in front of more text."""
+        if not (self._odd or self._last_quote or quotes.any()):
+            self._last_plain = ~marks[-1] >> _TOP
+            np.copyto(ends, found)
+            return True
+        inside, plain, shifted = self._scratch[:, : len(quotes)]
         np.copyto(inside, quotes)
         for step in _STEPS:
             np.left_shift(inside, step, out=shifted)
@@ -91,37 +95,58 @@ class _Quoted:
         np.bitwise_xor.accumulate(shifted, out=shifted)
         np.negative(shifted, out=shifted)
         np.bitwise_xor(inside[1:], shifted[:-1], out=inside[1:])
-        np.bitwise_xor(inside, self._odd, out=inside)
+        if self._odd:
+            np.invert(inside, out=inside)
         self._odd ^= shifted[-1]
         np.bitwise_or(marks, quotes, out=plain)
         np.bitwise_or(plain, inside, out=plain)
         np.invert(plain, out=plain)
-        if 64 * len(ends) > len(block):
-            plain[-1] &= (_ONE << np.uint64(len(block) % 64)) - _ONE
-        # A quote before or behind an ordinary byte: the one shifted onto the other, over the ends of words and blocks.
-        stray = (self._last_quote & plain[0]) | (self._last_plain & quotes[0])
-        self._last_quote, self._last_plain = quotes[-1] >> _TOP, plain[-1] >> _TOP
-        np.left_shift(quotes, _ONE, out=shifted)
-        shifted[1:] |= quotes[:-1] >> _TOP
-        shifted |= quotes >> _ONE
-        shifted[:-1] |= quotes[1:] << _TOP
-        shifted &= plain
-        if stray & _ONE or shifted.any():
+        if 64 * len(quotes) > size:
+            plain[-1] &= (_ONE << np.uint64(size % 64)) - _ONE
+        if (
+            self._last_quote & plain[0] & _ONE
+            or self._last_plain & quotes[0] & _ONE
+            or _followed(quotes, plain, shifted)
+            or _followed(plain, quotes, shifted)
+        ):
             return False
+        self._last_quote, self._last_plain = quotes[-1] >> _TOP, plain[-1] >> _TOP
         np.invert(inside, out=inside)
-        ends &= inside
-        marks &= inside
+        np.bitwise_and(found, inside, out=ends)
+        np.bitwise_and(marks, inside, out=marks)
         return True
 
 
-def _fill(words: Words, block: pl.Series, byte: bytes) -> None:
-    """Where the byte stands in the block: a bit for each, the first in the lowest of the first word."""
-    bits = cast(Any, (block == byte[0]).to_arrow()).buffers()[1]
-    whole, rest = divmod(len(block), 64)
-    words[:whole] = np.frombuffer(bits, np.uint64, count=whole)
-    if rest:
-        last = int.from_bytes(memoryview(bits)[whole * 8 : -(-len(block) // 8)], "little")
-        words[-1] = last & ((1 << rest) - 1)
+def _followed(first: Words, second: Words, scratch: Words) -> bool:
+    """Whether any bit of `first` has one of `second` right behind it."""
+    np.left_shift(first, _ONE, out=scratch)
+    np.bitwise_and(scratch, second, out=scratch)
+    if scratch.any():
+        return True
+    across = scratch[1:]
+    np.right_shift(first[:-1], _TOP, out=across)
+    np.bitwise_and(across, second[1:], out=across)
+    return bool(across.any())
+
+
+def _every(order: pl.Series, wide: int) -> bool:
+    """Whether it is true at every `wide`-th place, given that as many are true as there are such places."""
+    whole = len(order) // (8 * wide) * wide  # bytes: eight records fill as many as one has fields
+    bits = np.frombuffer(cast(Any, order.to_arrow()).buffers()[1], np.uint8, count=whole)
+    expected = np.packbits(np.arange(8 * wide) % wide == wide - 1, bitorder="little")
+    rest = order.slice(8 * whole).gather_every(wide, wide - 1)
+    return bool((bits.reshape(-1, wide) == expected).all()) and bool(rest.all())
+
+
+def _words(bits: pl.Series) -> Words:
+    """Booleans as words, the first in the lowest bit of the first word; zeros fill the last word up."""
+    buffer = cast(Any, bits.to_arrow()).buffers()[1]
+    whole, rest = divmod(len(bits), 64)
+    words = np.frombuffer(buffer, np.uint64, count=whole)
+    if not rest:
+        return words
+    last = int.from_bytes(memoryview(buffer)[whole * 8 : -(-len(bits) // 8)], "little")
+    return np.append(words, np.uint64(last & ((1 << rest) - 1)))
 
 
 def _bits(words: Words, count: int) -> pl.Series:

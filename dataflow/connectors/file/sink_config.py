@@ -35,7 +35,9 @@ class FileSinkConfig(Config):
     compression: Compression | None = Field(
         None, description="Default: from the path's suffix (.gz, .zst), else none; inside Parquet, zstd."
     )
-    compression_level: int | None = Field(None, ge=1, le=22, description="Default: 6 for gzip, 3 for zstd.")
+    compression_level: int | None = Field(
+        None, ge=1, le=22, description="Default: 6 for gzip; 3 for zstd, 2 where the format is parquet."
+    )
     columns: tuple[str, ...] | None = Field(
         None, min_length=1, description="Which columns, and their order; default all."
     )

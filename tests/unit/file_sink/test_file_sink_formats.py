@@ -180,6 +180,17 @@ def test_parquet_pages_are_compressed_as_asked(codec: str) -> None:
     assert file.metadata.row_group(1).column(0).compression == {"none": "UNCOMPRESSED"}.get(codec, codec.upper())
 
 
+def test_the_level_of_parquet_pages_is_2_for_zstd_unless_asked_otherwise() -> None:
+    frame = pl.DataFrame({"n": [n * n % 9973 for n in range(100_000)], "s": [f"{n:x}" for n in range(100_000)]})
+
+    def written(**asked: object) -> bytes:
+        config = FileSinkConfig.model_validate({"path": "x.parquet", **asked})
+        return encoded(config, [[frame]], frame.schema)
+
+    assert written() == written(compression_level=2) != written(compression_level=3)
+    assert written(compression="gzip") == written(compression="gzip", compression_level=6)
+
+
 def test_small_frames_become_one_row_group() -> None:
     frame = pl.DataFrame({"n": range(10)})
     data = encoded(FileSinkConfig(path="x.parquet"), [[frame] * 100, [frame] * 50], frame.schema)
