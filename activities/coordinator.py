@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Sequence
 
 from temporalio import activity
@@ -34,9 +35,11 @@ from workflows.names import workflow_id
 
 _SURVEYED_AT_ONCE = 200
 
-WITHIN = 500
-"""Snapshots are as far apart as the aggregate says for this many pipelines, and in proportion for more: writing them
-stays a small part of the work."""
+LARGE = 500
+"""Pipelines from which on writing a snapshot takes a while."""
+
+SHARE = 0.1
+"""Of the time, that may go into snapshots of a large state: in a storm some are passed over."""
 
 
 class AdmissionActivities:
@@ -59,6 +62,7 @@ class CoordinatorActivities:
         self._journal = journal
         self._link = link
         self._folded: CoordinatorState | None = None  # spares folding the same events again for each snapshot
+        self._snapshot_from = 0.0
 
     @activity.defn(name=KEEP.name)
     async def keep(self, order: AppendOrder) -> None:
@@ -115,10 +119,13 @@ class CoordinatorActivities:
         state = self._folded
         if state is None or (state.version, state.last_hash) != (first - 1, records[0].previous_hash):
             state = await folded(self._journal, stream, first - 1, aggregate)
-        distance = aggregate.every * max(1, -(-len(state.pipelines) // WITHIN))
-        due = records[-1].sequence // distance * distance
+        due = records[-1].sequence // aggregate.every * aggregate.every
         count = max(0, due - first + 1)
-        if count:
+        if count and time.monotonic() >= self._snapshot_from:
+            begun = time.monotonic()
             state = await asyncio.to_thread(fold, state, records[:count])
             await keep_snapshot(self._journal, stream, due, state, aggregate)
-        self._folded = fold(state, records[count:])
+            records = records[count:]
+            if len(state.pipelines) > LARGE:
+                self._snapshot_from = begun + (time.monotonic() - begun) / SHARE
+        self._folded = fold(state, records)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from datetime import timedelta
 from typing import Any
 
@@ -25,7 +25,7 @@ from temporalio.service import RPCError
 
 from activities.together import Together
 from dataflow.domain.coordinator.commands import PipelineReport
-from dataflow.domain.coordinator.orders import Admission, AdmissionRequest, Decision, Presence
+from dataflow.domain.coordinator.orders import Admission, AdmissionRequest, Decision, Heard, Presence
 from dataflow.domain.coordinator.state import Limits
 from workflows.names import COORDINATOR, CoordinatorCarried, coordinator_id, coordinator_queue
 
@@ -99,12 +99,14 @@ class CoordinatorLink:
                     raise
                 await asyncio.sleep(0.05)
 
-    async def beat(self) -> None:
-        """Tell of the pipelines that have recorded something since the last beat, and what was missed before."""
-        beats, self._beats = self._beats, {}
+    async def beat(self, running: Sequence[str] = ()) -> None:
+        """Tell of the pipelines that have recorded something since the last beat, of those that are `running` here,
+        whatever they count by now, and what was missed before."""
+        beats: Heard = {**dict.fromkeys(running), **self._beats}
+        self._beats = {}
         names = list(beats)
         for start in range(0, len(names), 2000):
-            part: Mapping[str, tuple[int, int]] = {name: beats[name] for name in names[start : start + 2000]}
+            part: Heard = {name: beats[name] for name in names[start : start + 2000]}
             await self._signal("heard", part)
         if self._missed:
             await self._send_reports([])

@@ -6,8 +6,11 @@ import asyncio
 import logging
 import os
 import socket
+import time
+from collections import Counter, defaultdict
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
+from heapq import nlargest
 from importlib.metadata import version
 from typing import Any
 from uuid import uuid4
@@ -21,6 +24,10 @@ from activities.names import MOVE
 from dataflow.domain.coordinator.commands import ReportResourceUsage
 from dataflow.domain.coordinator.orders import Presence
 from dataflow.domain.coordinator.state import Limits
+from dataflow.domain.orders import SegmentOrder
+
+REPORTED = 1000
+"""Pipelines whose CPU a report tells at most: those that take most."""
 
 GOODBYE = 3.0
 """Seconds that a process waits at its end for the coordinator to note it."""
@@ -29,10 +36,51 @@ _log = logging.getLogger(__name__)
 
 
 class Segments(Interceptor):
-    """Counts the segments that run now."""
+    """Knows the segments that run now: how many, whose, and what CPU each pipeline's took."""
 
     def __init__(self) -> None:
-        self.running = 0
+        self._running: Counter[str] = Counter()
+        self._used: dict[str, float] = defaultdict(float)
+        self._looked = self._told = time.process_time(), time.monotonic()
+
+    @property
+    def running(self) -> int:
+        return self._running.total()
+
+    @property
+    def pipelines(self) -> tuple[str, ...]:
+        """Those of which a segment runs."""
+        return tuple(self._running)
+
+    @contextmanager
+    def counted(self, order: object) -> Iterator[None]:
+        pipeline = order.lane.pipeline if isinstance(order, SegmentOrder) else ""
+        self._share_out()
+        self._running[pipeline] += 1
+        try:
+            yield
+        finally:
+            self._share_out()
+            self._running[pipeline] -= 1
+            if not self._running[pipeline]:
+                del self._running[pipeline]
+
+    def usage(self) -> dict[str, float]:
+        """Pipeline -> the CPU it took since the last call, in percent of the machine. Segments share a process: its CPU
+        is shared out evenly among those that ran at the same time."""
+        self._share_out()
+        seconds = (time.monotonic() - self._told[1]) * (os.cpu_count() or 1)
+        most = nlargest(REPORTED, self._used.items(), key=lambda item: item[1])
+        used = {pipeline: round(100 * cpu / seconds, 2) for pipeline, cpu in most if seconds > 0}
+        self._used.clear()
+        self._told = self._looked
+        return used
+
+    def _share_out(self) -> None:
+        before, self._looked = self._looked, (time.process_time(), time.monotonic())
+        cpu = self._looked[0] - before[0]
+        for pipeline, segments in self._running.items():
+            self._used[pipeline] += cpu * segments / self._running.total()
 
     def intercept_activity(self, next: ActivityInboundInterceptor) -> ActivityInboundInterceptor:
         return _Counted(next, self)
@@ -46,11 +94,8 @@ class _Counted(ActivityInboundInterceptor):
     async def execute_activity(self, input: ExecuteActivityInput) -> Any:
         if activity.info().activity_type != MOVE.name:
             return await super().execute_activity(input)
-        self._segments.running += 1
-        try:
+        with self._segments.counted(input.args[0] if input.args else None):
             return await super().execute_activity(input)
-        finally:
-            self._segments.running -= 1
 
 
 class WorkerPresence:
@@ -63,7 +108,7 @@ class WorkerPresence:
         self._link = link
         self._queue = task_queue
         self._slots = slots
-        self._segments = segments
+        self.segments = segments
         self._limits = limits
         self._process = psutil.Process()
         psutil.cpu_percent()  # the use since this call is what the first report tells
@@ -76,34 +121,43 @@ class WorkerPresence:
             cpu_percent=psutil.cpu_percent(),
             memory_mb=round(self._process.memory_info().rss / 10**6),
             slots=self._slots,
-            used=self._segments.running,
+            used=self.segments.running,
             task_queue=self._queue,
             version=version("dataflow"),
         )
 
     async def tell(self) -> None:
-        await self._link.present(Presence(usage=self.usage(), limits=self._limits))
+        await self._link.present(Presence(usage=self.usage(), limits=self._limits, cpu=self.segments.usage()))
 
 
 @asynccontextmanager
-async def reporting_load(link: CoordinatorLink, worker: WorkerPresence | None, every: float) -> AsyncIterator[None]:
-    """While entered, tell the coordinator every so many seconds that this worker is there, and which of its pipelines
-    have recorded something. Says goodbye in the end."""
+async def reporting_load(
+    link: CoordinatorLink, worker: WorkerPresence | None, every: float, beats: float
+) -> AsyncIterator[None]:
+    """While entered, tell the coordinator every so many seconds that this worker is there, and every `beats` seconds
+    which pipelines live: those it has recorded something of, and those of which a segment runs here. Says goodbye in
+    the end."""
+    running = worker.segments if worker is not None else Segments()
 
     async def tell() -> None:
-        while True:
+        while worker is not None:
             with _later():
-                if worker is not None:
-                    await worker.tell()
-                await link.beat()
+                await worker.tell()
             await asyncio.sleep(every)
 
-    telling = asyncio.create_task(tell())
+    async def beat() -> None:
+        while True:
+            with _later():
+                await link.beat(running.pipelines)
+            await asyncio.sleep(beats)
+
+    telling = {asyncio.create_task(tell()), asyncio.create_task(beat())}
     try:
         yield
     finally:
-        telling.cancel()
-        await asyncio.wait({telling})
+        for task in telling:
+            task.cancel()
+        await asyncio.wait(telling)
         with _later():
             async with asyncio.timeout(GOODBYE):
                 await link.beat()

@@ -110,6 +110,9 @@ class Settings(BaseSettings):
         le=3600,
         description="How often a worker reports its load; silent for three times as long it is gone.",
     )
+    pipeline_report: Seconds = Field(
+        30.0, ge=1, le=3600, description="How often a worker reports which pipelines it has heard of or runs."
+    )
     admission: Literal["queue", "refuse", "off"] = Field(
         "queue", description="What becomes of a start beyond the limits that follow; off: they are not asked for."
     )

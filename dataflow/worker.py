@@ -77,7 +77,9 @@ async def working(
         if data:
             await stack.enter_async_context(_moving(client, settings, link))
         else:
-            await stack.enter_async_context(reporting_load(link, None, settings.worker_report))
+            await stack.enter_async_context(
+                reporting_load(link, None, settings.worker_report, settings.pipeline_report)
+            )
         if project:
             projecting = ProjectActivities(journal, ReadModels(settings))
             projector = Worker(
@@ -120,7 +122,7 @@ async def _moving(client: Client, settings: Settings, link: CoordinatorLink) -> 
         **_common(),
     )
     present = WorkerPresence(link, settings.task_queue, settings.worker_segments, segments, settings.limits)
-    async with mover, reporting_load(link, present, settings.worker_report):
+    async with mover, reporting_load(link, present, settings.worker_report, settings.pipeline_report):
         yield
 
 

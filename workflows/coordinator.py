@@ -8,7 +8,7 @@ pipeline only the newest counts. Nothing here happens for each epoch or second.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine, Sequence
+from collections.abc import Coroutine, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, TypeVar
@@ -34,14 +34,14 @@ with workflow.unsafe.imports_passed_through():
         RecallOrder,
         SurveyOrder,
     )
-    from dataflow.domain.coordinator.overview import Beat, Overview, PipelineInfo, info, overview, page
+    from dataflow.domain.coordinator.overview import Beat, Overview, PipelineInfo, info, overview, page, still
     from dataflow.domain.coordinator.packing import MOST, joined, pack, unpack
     from dataflow.domain.coordinator.state import CoordinatorState, Limits
     from dataflow.domain.orders import AppendOrder
     from dataflow.domain.state import Status
     from dataflow.errors import DataFlowError
     from workflows.calls import start
-    from workflows.failures import failure
+    from workflows.failures import check_type, failure
     from workflows.names import COORDINATOR, CoordinatorCarried
 
 BUSY = "BUSY"
@@ -74,6 +74,7 @@ class CoordinatorWorkflow:
         self._beats: dict[str, Beat] = {}
         self._reports: dict[str, PipelineReport] = {}
         self._workers: dict[str, Order] = {}
+        self._cpu: dict[str, Mapping[str, float]] = {}
         self._limits: Limits | None = None
         self._asked: list[_Asked] = []
         self._more = False
@@ -109,8 +110,11 @@ class CoordinatorWorkflow:
     def heard(self, heard: Heard) -> None:
         """Pipelines that live, with what they count by now."""
         now = workflow.now()
-        for pipeline, (records, failed) in heard.items():
-            self._beats[pipeline] = Beat(at=now, records=records, failed=failed)
+        for pipeline, counts in heard.items():
+            if counts is not None:
+                self._beats[pipeline] = Beat(at=now, records=counts[0], failed=counts[1])
+            elif (entry := self._state.pipelines.get(pipeline)) is not None:
+                self._beats[pipeline] = still(entry, self._beats.get(pipeline), now)
 
     @workflow.signal
     def present(self, presence: Presence) -> None:
@@ -118,6 +122,8 @@ class CoordinatorWorkflow:
         usage = presence.usage
         self._workers[usage.worker] = Order(usage, Origin(actor=f"worker:{usage.worker}"))
         self._limits = presence.limits
+        self._cpu = {name: cpu for name, cpu in self._cpu.items() if name in self._state.workers}
+        self._cpu[usage.worker] = presence.cpu
 
     # What is asked of it
 
@@ -133,6 +139,8 @@ class CoordinatorWorkflow:
 
     @admit.validator
     def _check_admit(self, requests: Sequence[AdmissionRequest], limits: Limits | None = None) -> None:
+        for request in requests:
+            check_type(request, AdmissionRequest)
         self._check_busy()
 
     @workflow.update
@@ -154,8 +162,7 @@ class CoordinatorWorkflow:
     @register.validator
     def _check_register(self, report: PipelineReport, origin: Origin = ITSELF) -> None:
         self._check_busy()
-        if not isinstance(report, PipelineReport):
-            raise ApplicationError("give a report and an origin", type="REJECTED", non_retryable=True)
+        check_type(report, PipelineReport)
 
     @workflow.update
     async def unregister(self, pipeline: str, origin: Origin = ITSELF) -> None:
@@ -178,19 +185,22 @@ class CoordinatorWorkflow:
     @workflow.query
     def overview(self, now: datetime) -> Overview:
         """The whole system as of `now`, which is the asker's: a workflow's own clock stands still between its tasks."""
-        return overview(self._known(), self._beats, now)
+        return overview(self._known(), self._beats, now, self._cpu)
 
     @workflow.query
     def info(self, pipeline: str, now: datetime) -> PipelineInfo | None:
         """One pipeline, None where it is not registered."""
-        return info(self._known(), self._beats, pipeline, now)
+        return info(self._known(), self._beats, pipeline, now, self._cpu)
 
     @workflow.query
     def page(
         self, now: datetime, status: Status | None = None, after: str = "", limit: int = 100
     ) -> list[PipelineInfo]:
         """The next pipelines behind the id `after`, by id; at most `limit`, and never more than `PAGE`."""
-        return list(page(self._known(), self._beats, now, status=status, after=after, limit=max(1, min(limit, PAGE))))
+        most = max(1, min(limit, PAGE))
+        return list(
+            page(self._known(), self._beats, now, status=status, after=after, limit=most, cpu_by_worker=self._cpu)
+        )
 
     # One step after the other
 

@@ -87,6 +87,9 @@ def system_lines(seen: Overview) -> list[str]:
         f"  workers:    {seen.worker_count:,}, {seen.segments:,} of {seen.segment_slots:,} segments,"
         f" CPU {seen.cpu_percent:.0f} %, memory {seen.memory_mb:,} MB",
     ]
+    if seen.busiest:
+        most = ", ".join(f"{one.pipeline_id} {one.cpu_percent:g} %" for one in seen.busiest[:5])
+        lines.append(f"  busiest:    {most} of a machine's CPU")
     if seen.stale:
         names = ", ".join(seen.stale_pipelines[:5])
         lines.append(f"  stale:      {count(seen.stale, 'running pipeline')} not heard of lately: {names}")

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import cache
 from typing import Any, Generic, TypeVar
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import TypeAdapter
 
 from dataflow.domain.coordinator import evolution as coordination
-from dataflow.domain.coordinator.packing import states
+from dataflow.domain.coordinator.packing import packed, unpacked
 from dataflow.domain.coordinator.state import CoordinatorState
 from dataflow.domain.pipeline import fold
 from dataflow.domain.record import EventRecord
@@ -31,11 +32,13 @@ class Aggregate(Generic[S]):
     """How the events of a stream become a state, and the state plain JSON.
 
     `version` rises when the state's shape or the meaning of an event changes: snapshots of other versions are passed
-    over, the events decide. `every` is the distance of snapshots in events."""
+    over, the events decide. `every` is the distance of snapshots in events. A state is written by `dump`, and `load`
+    raises ValueError for what is none."""
 
     empty: Callable[[str], S]
     fold: Callable[[S, Iterable[EventRecord]], S]
-    states: TypeAdapter[S]
+    dump: Callable[[S], dict[str, Any]]
+    load: Callable[[Mapping[str, Any]], S]
     version: int = 1
     every: int = 100
 
@@ -43,13 +46,19 @@ class Aggregate(Generic[S]):
 @cache
 def pipelines() -> Aggregate[PipelineState]:
     """The aggregate of pipeline streams."""
-    return Aggregate(PipelineState.empty, fold, TypeAdapter(PipelineState))
+    adapter = TypeAdapter(PipelineState)
+
+    def dump(state: PipelineState) -> dict[str, Any]:
+        dumped: dict[str, Any] = adapter.dump_python(state, mode="json")
+        return dumped
+
+    return Aggregate(PipelineState.empty, fold, dump, adapter.validate_python)
 
 
 @cache
 def coordinators() -> Aggregate[CoordinatorState]:
     """The aggregate of the coordinators' streams."""
-    return Aggregate(CoordinatorState.empty, coordination.fold, states(), every=50)
+    return Aggregate(CoordinatorState.empty, coordination.fold, packed, unpacked, every=50)
 
 
 def is_pipeline(stream: str) -> bool:
@@ -128,7 +137,7 @@ async def take_snapshots(journal: Journal, stream: str, aggregate: Aggregate[Any
 
 async def keep_snapshot(journal: Journal, stream: str, sequence: int, state: S, aggregate: Aggregate[S]) -> None:
     """Keep this state as the one after event `sequence`."""
-    dumped = aggregate.states.dump_python(state, mode="json")
+    dumped = await asyncio.to_thread(aggregate.dump, state)  # a large one takes a tenth of a second
     await journal.snapshot(stream, sequence, {**dumped, VERSION_KEY: aggregate.version})
 
 
@@ -145,8 +154,8 @@ def _loaded(stored: Mapping[str, Any], aggregate: Aggregate[S]) -> S | None:
     if stored.get(VERSION_KEY, 1) != aggregate.version:
         return None
     try:
-        return aggregate.states.validate_python({k: v for k, v in stored.items() if k != VERSION_KEY})
-    except ValidationError:
+        return aggregate.load({k: v for k, v in stored.items() if k != VERSION_KEY})
+    except ValueError:
         return None  # a snapshot is only a short cut: the events decide
 
 

@@ -278,7 +278,7 @@ async def test_the_api_tells_of_system_registry_and_cluster(world: Any) -> None:
 
 
 async def test_a_running_pipeline_is_heard_of_though_nothing_changes(new_world: Any, faults: Any) -> None:
-    world = await new_world(worker_report=1, segment_min=0.2, segment_max=0.2)
+    world = await new_world(pipeline_report=1, segment_min=0.2, segment_max=0.2)
     client, watch = world.platform.client, Watch(world)
     faults.slow = 0.1
     await client.create(world.spec("faulty", checkpoint={"max_rows": 10, "interval": "50ms"}))
@@ -291,7 +291,65 @@ async def test_a_running_pipeline_is_heard_of_though_nothing_changes(new_world: 
             break
         await asyncio.sleep(0.05)
     assert (later.status, later.stale) == (Status.RUNNING, False)
-    assert "PipelineStatusUpdated" not in (await watch.events())[-2:]
+    assert (await watch.events()).count("PipelineStatusUpdated") == 1, "that it runs"
+
+
+async def test_a_pipeline_in_a_long_segment_is_heard_of_too(new_world: Any, faults: Any) -> None:
+    """Nothing is recorded of it: its worker tells that it runs, and what CPU it takes."""
+    world = await new_world(pipeline_report=1, worker_report=1, segment_min=600, segment_max=600)
+    client, watch = world.platform.client, Watch(world)
+    faults.slow = 0.3
+    await client.create(world.spec("faulty"))
+    await client.start(world.name)
+    await watch.until(lambda now: now.held == 1)
+    heard = {(await watch.system.pipeline(world.name)).last_heartbeat}
+    events = len(await world.events())
+    while len(heard) < 4:
+        found = await watch.system.pipeline(world.name)
+        heard.add(found.last_heartbeat)
+        await asyncio.sleep(0.1)
+    assert (found.status, found.stale) == (Status.RUNNING, False)
+    assert len(await world.events()) <= events + 1, "its plan at most"
+    seen = await watch.until(lambda now: now.busiest)
+    assert seen.busiest[0].pipeline_id == world.name and seen.busiest[0].cpu_percent > 0
+
+
+async def test_a_limit_that_is_changed_holds_from_then_on(new_world: Any, faults: Any) -> None:
+    """On a server, with pipelines that run: what waited starts, what runs goes on, and what comes later waits."""
+    world = await new_world(max_pipelines_per_worker=1, worker_report=3600)  # it tells its limits once
+    client, watch = world.platform.client, Watch(world)
+    faults.slow = 0.3
+    names = [f"{world.name}-{n}" for n in range(4)]
+    for name in names:
+        await client.create(world.spec("faulty", id=name))
+    for name in names[:3]:
+        await client.start(name)
+    await watch.until(lambda now: (now.slots, now.held, now.waiting) == (1, 1, 2))
+    async with platform(watch.settings.model_copy(update={"max_pipelines_per_worker": 2})):
+        found = await watch.until(lambda now: (now.slots, now.held, now.waiting) == (4, 3, 0))
+        assert found.limits.pipelines_per_worker == 2
+        for name in names[:3]:
+            while (await client.state(name)).status is not Status.RUNNING:
+                await asyncio.sleep(0.05)
+    await watch.until(lambda now: (now.worker_count, now.slots, now.held) == (1, 2, 3))
+    state = await client.start(names[3])  # asked for by a worker with the limit of before
+    assert (state.status, state.queue_reason) == (Status.CONFIGURED, "3 of 1 slots are taken")
+    assert (await watch.events()).count("LimitsChanged") == 3
+    assert [(await client.state(name)).status for name in names[:3]] == [Status.RUNNING] * 3
+
+
+async def test_what_workers_measure_counts_where_that_is_asked_for(new_world: Any) -> None:
+    """Nothing is reserved, but the machine does something."""
+    limits = {"max_cpu_percent": 0.001, "pipeline_cpu_percent": 0}
+    world = await new_world(admission_measured=True, worker_report=1, **limits)
+    client, watch = world.platform.client, Watch(world)
+    await watch.until(lambda now: now.cpu_percent > 0.001)
+    await client.create(world.spec())
+    state = await client.start(world.name)
+    assert (state.status, state.queue_reason.partition(":")[0]) == (Status.CONFIGURED, "CPU")
+    other = await new_world(**limits)
+    await other.platform.client.create(other.spec())
+    assert (await other.platform.client.start(other.name)).status is Status.RUNNING
 
 
 async def test_a_state_too_large_to_carry_is_taken_from_the_journal(

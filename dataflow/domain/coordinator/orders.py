@@ -38,10 +38,12 @@ class Decision:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Presence:
-    """A worker tells of itself, and which limits its settings name."""
+    """A worker tells of itself, which limits its settings name, and what CPU its pipelines took since it told last:
+    pipeline -> percent of its machine."""
 
     usage: ReportResourceUsage
     limits: Limits
+    cpu: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,5 +82,5 @@ class SurveyOrder:
     coordinator_id: str
 
 
-Heard = Mapping[str, tuple[int, int]]
-"""Pipeline -> records and failed records, of those that recorded something lately."""
+Heard = Mapping[str, tuple[int, int] | None]
+"""Pipeline -> records and failed records, of those that recorded something lately; None for one that only runs."""

@@ -17,6 +17,9 @@ from dataflow.domain.state import Status
 SHOWN = 100
 """Starts that wait, stale pipelines and workers that an overview names at most; the counts are always whole."""
 
+BUSIEST = 10
+"""Pipelines that take most, named by an overview."""
+
 
 class Health(StrEnum):
     """The state of the whole system in one word: see `health`."""
@@ -48,10 +51,23 @@ class Beat:
     failed: int = 0
 
 
+CpuByWorker = Mapping[str, Mapping[str, float]]
+"""Worker -> pipeline -> CPU in percent of the worker's machine, as measured last. Not recorded, as beats are not."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Busy:
+    """What a pipeline takes, as its workers measured last: CPU in percent of one machine."""
+
+    pipeline_id: str
+    cpu_percent: float
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PipelineInfo:
-    """A pipeline as the coordinator knows it. `waiting` is why its start waits, and `ahead` how many go before it.
-    `stale`: it should be running, and nothing has been heard of it for too long."""
+    """A pipeline as the coordinator knows it. `cpu_percent` and `memory_mb` are what its slot counts for,
+    `cpu_used_percent` is what its workers measured last. `waiting` is why its start waits, and `ahead` how many go
+    before it. `stale`: it should be running, and nothing has been heard of it for too long."""
 
     pipeline_id: str
     name: str
@@ -64,6 +80,7 @@ class PipelineInfo:
     last_heartbeat: datetime
     holds_slot: bool
     cpu_percent: float = 0.0
+    cpu_used_percent: float = 0.0
     memory_mb: int = 0
     waiting: str = ""
     waiting_since: datetime | None = None
@@ -88,8 +105,8 @@ class Overview:
     """The system as the coordinator knows it.
 
     `cpu_percent` is the mean over machines of what their workers measured, `memory_mb` the sum of the workers' own
-    memory. `reserved_*` is what the slots that are held count for. `failed_records` and `records` sum up what the
-    pipelines reported last.
+    memory, `busiest` the pipelines that take most of the CPU. `reserved_*` is what the slots that are held count for.
+    `failed_records` and `records` sum up what the pipelines reported last.
     """
 
     coordinator_id: str
@@ -118,6 +135,13 @@ class Overview:
     worker_count: int
     limits: Limits
     by_group: Mapping[str, int] = field(default_factory=dict)
+    busiest: tuple[Busy, ...] = ()
+
+
+def still(entry: Registered, beat: Beat | None, at: datetime) -> Beat:
+    """The sign of life of a pipeline that counts what it counted before."""
+    records, failed = _counted(entry, beat)
+    return Beat(at=at, records=records, failed=failed)
 
 
 def counts(state: CoordinatorState) -> dict[Status, int]:
@@ -140,8 +164,21 @@ def measured(state: CoordinatorState) -> tuple[float, int]:
     return cpu, sum(worker.memory_mb for worker in state.workers.values())
 
 
-def overview(state: CoordinatorState, beats: Mapping[str, Beat], at: datetime) -> Overview:
+def used(state: CoordinatorState, cpu: CpuByWorker) -> dict[str, float]:
+    """What each pipeline takes on all its workers that are still there."""
+    taken: dict[str, float] = {}
+    for worker, pipelines in cpu.items():
+        for pipeline, percent in pipelines.items():
+            if worker in state.workers and pipeline in state.pipelines:
+                taken[pipeline] = taken.get(pipeline, 0.0) + percent
+    return taken
+
+
+def overview(
+    state: CoordinatorState, beats: Mapping[str, Beat], at: datetime, cpu_by_worker: CpuByWorker | None = None
+) -> Overview:
     """The whole system at a glance, as of `at`."""
+    taken = used(state, cpu_by_worker or {})
     by_status = counts(state)
     cpu, memory = measured(state)
     stale = sorted(
@@ -188,13 +225,24 @@ def overview(state: CoordinatorState, beats: Mapping[str, Beat], at: datetime) -
         worker_count=len(workers),
         limits=state.limits,
         by_group=dict(state.held_by_group),
+        busiest=tuple(
+            Busy(pipeline_id=pipeline, cpu_percent=round(percent, 2))
+            for pipeline, percent in sorted(taken.items(), key=lambda item: (-item[1], item[0]))[:BUSIEST]
+        ),
     )
 
 
-def info(state: CoordinatorState, beats: Mapping[str, Beat], pipeline: str, at: datetime) -> PipelineInfo | None:
+def info(
+    state: CoordinatorState,
+    beats: Mapping[str, Beat],
+    pipeline: str,
+    at: datetime,
+    cpu_by_worker: CpuByWorker | None = None,
+) -> PipelineInfo | None:
     """One pipeline, None where it is not registered."""
     entry = state.pipelines.get(pipeline)
-    return None if entry is None else _info(state, beats.get(pipeline), pipeline, entry, at, _places(state))
+    taken = used(state, cpu_by_worker or {})
+    return None if entry is None else _info(state, beats.get(pipeline), pipeline, entry, at, _places(state), taken)
 
 
 def _places(state: CoordinatorState) -> dict[str, int]:
@@ -208,6 +256,7 @@ def _info(
     entry: Registered,
     at: datetime,
     places: Mapping[str, int],
+    taken: Mapping[str, float],
 ) -> PipelineInfo:
     waiting = state.waiting.get(pipeline)
     records, failed = _counted(entry, beat)
@@ -223,6 +272,7 @@ def _info(
         last_heartbeat=max(entry.heard_at, beat.at) if beat else entry.heard_at,
         holds_slot=entry.share is not None,
         cpu_percent=entry.share.cpu / 1000 if entry.share else 0.0,
+        cpu_used_percent=round(taken.get(pipeline, 0.0), 2),
         memory_mb=entry.share.memory_mb if entry.share else 0,
         waiting=waiting.reason if waiting else "",
         waiting_since=waiting.since if waiting else None,
@@ -239,13 +289,14 @@ def page(
     status: Status | None = None,
     after: str = "",
     limit: int = 1000,
+    cpu_by_worker: CpuByWorker | None = None,
 ) -> tuple[PipelineInfo, ...]:
     """The next `limit` pipelines behind the id `after`, by id; only those in that status where one is given."""
     ids = sorted(name for name, entry in state.pipelines.items() if status is None or entry.status is status)
     start = bisect_right(ids, after) if after else 0
-    places = _places(state)
+    places, taken = _places(state), used(state, cpu_by_worker or {})
     return tuple(
-        _info(state, beats.get(pipeline), pipeline, state.pipelines[pipeline], at, places)
+        _info(state, beats.get(pipeline), pipeline, state.pipelines[pipeline], at, places, taken)
         for pipeline in ids[start : start + limit]
     )
 

@@ -56,6 +56,21 @@ def unpack(data: bytes) -> tuple[CoordinatorState, dict[str, Beat], tuple[Pipeli
     return _parsed(zlib.decompress(data).decode())
 
 
+def packed(state: CoordinatorState) -> dict[str, Any]:
+    """The state as plain JSON that is as small as the packed bytes: for snapshots."""
+    return {"packed": base64.b64encode(pack(state)).decode("ascii")}
+
+
+def unpacked(stored: Mapping[str, Any]) -> CoordinatorState:
+    """What `packed` gave, or the state written out, as snapshots were before. ValueError for anything else."""
+    if "packed" not in stored:
+        return states().validate_python(stored)
+    try:
+        return unpack(base64.b64decode(stored["packed"], validate=True))[0]
+    except (TypeError, KeyError, zlib.error) as error:
+        raise ValueError(f"not a packed state: {error}") from error
+
+
 def cut(state: CoordinatorState) -> list[str]:
     """The state in parts, each a text that fits into one message."""
     whole = _text(state, {}, ())

@@ -14,7 +14,7 @@ import pytest
 from dataflow.domain.coordinator import commands as c
 from dataflow.domain.coordinator import packing
 from dataflow.domain.coordinator.overview import Beat
-from dataflow.domain.coordinator.packing import MOST, cut, joined, pack, states, unpack
+from dataflow.domain.coordinator.packing import MOST, cut, joined, pack, packed, states, unpack, unpacked
 from dataflow.domain.coordinator.state import CoordinatorState, Need, Registered, Share
 from dataflow.domain.state import Status
 
@@ -40,6 +40,15 @@ def test_it_comes_back_as_it_was() -> None:
     assert unpack(pack(desk.state)) == (desk.state, {}, ())
     assert unpack(pack(CoordinatorState.empty("x"))) == (CoordinatorState.empty("x"), {}, ())
     assert states().validate_json(states().dump_json(desk.state)) == desk.state
+
+
+def test_a_snapshot_comes_back_packed_or_written_out_as_before() -> None:
+    state = busy().state
+    assert unpacked(json.loads(json.dumps(packed(state)))) == state
+    assert unpacked(json.loads(states().dump_json(state))) == state
+    for nothing in ({"packed": "?"}, {"packed": "AAAA"}, {"packed": 7}, {"version": 3}):
+        with pytest.raises(ValueError):
+            unpacked(nothing)
 
 
 def test_it_comes_back_from_parts(monkeypatch: pytest.MonkeyPatch) -> None:

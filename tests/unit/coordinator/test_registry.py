@@ -9,7 +9,7 @@ import pytest
 
 from dataflow.domain.coordinator import commands as c
 from dataflow.domain.coordinator.overview import Beat, Health, counts, health, info, overview, page
-from dataflow.domain.coordinator.state import REMEMBERED
+from dataflow.domain.coordinator.state import REMEMBERED, Need
 from dataflow.domain.state import Status
 from dataflow.errors import Conflict, NotFound
 
@@ -157,3 +157,19 @@ def test_only_a_running_pipeline_of_which_nothing_is_heard_is_stale(desk: Desk) 
     assert overview(desk.state, {"a": beat}, late).stale == 0
     one: Any = info(desk.state, {"a": beat}, "a", late)
     assert (one.records, one.failed, one.last_heartbeat) == (7, 1, beat.at)
+
+
+def test_the_cpu_of_a_pipeline_is_that_of_all_its_workers_that_are_there(desk: Desk) -> None:
+    for name in ("a", "b"):
+        desk.run(name, need=Need(cpu_percent=1.5))
+    desk.worker("w1")
+    desk.worker("w2")
+    cpu = {"w1": {"a": 10.5, "b": 40.0}, "w2": {"a": 20.0}, "gone": {"a": 50.0}, "w3": {}}
+    seen = overview(desk.state, {}, desk.now, cpu)
+    assert [(one.pipeline_id, one.cpu_percent) for one in seen.busiest] == [("b", 40.0), ("a", 30.5)]
+    one: Any = info(desk.state, {}, "a", desk.now, cpu)
+    assert (one.cpu_percent, one.cpu_used_percent) == (1.5, 30.5)
+    assert [each.cpu_used_percent for each in page(desk.state, {}, desk.now, cpu_by_worker=cpu)] == [30.5, 40.0]
+    assert overview(desk.state, {}, desk.now).busiest == ()
+    desk.report("b", Status.DELETED, 9)
+    assert [one.pipeline_id for one in overview(desk.state, {}, desk.now, cpu).busiest] == ["a"]

@@ -215,7 +215,7 @@ async def test_the_state_as_it_is_and_at_any_sequence_is_a_snapshot_too(journal)
         before = len(pipeline.records)
         await journal.append("orders", before, pipeline.batch())
         if before // 100 != len(pipeline.records) // 100:
-            states[pipeline.state.version] = pipelines().states.dump_python(pipeline.state, mode="json")
+            states[pipeline.state.version] = pipelines().dump(pipeline.state)
     for sequence, state in states.items():
         await journal.snapshot("orders", sequence, {**state, "description": "from the snapshot"})
     found = [await journal.latest_snapshot("orders", at) for at in (None, 1399, 1299, 1199, 999, 199)]
