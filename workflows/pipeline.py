@@ -19,7 +19,7 @@ with workflow.unsafe.imports_passed_through():
     from dataflow.domain.orders import Target
     from dataflow.domain.state import Checkpoint, Metrics, PipelineError, PipelineState, Status
     from dataflow.errors import DataFlowError, Retryable
-    from workflows.failures import failure
+    from workflows.failures import check_type, failure
     from workflows.names import CONTINUING, PIPELINE, Carried
 
 # Not passed through: loaded inside of the sandbox they bring in whatever Pydantic has to find there by name.
@@ -145,6 +145,7 @@ class PipelineWorkflow:
 
     @rewind.validator
     def _check_rewind(self, target: Target, origin: Origin = _SOMEBODY) -> None:
+        check_type(target, Target)
         self._aggregate.check(do.ResetPipeline(from_start=True))  # in the same states
 
     @workflow.update
@@ -153,6 +154,7 @@ class PipelineWorkflow:
 
     @update_config.validator
     def _check_update_config(self, command: do.UpdateConfig, origin: Origin = _SOMEBODY) -> None:
+        check_type(command, do.UpdateConfig)
         self._aggregate.check(command)
 
     @workflow.update
@@ -162,6 +164,7 @@ class PipelineWorkflow:
 
     @ingest.validator
     def _check_ingest(self, command: do.IngestBatch, origin: Origin = _SOMEBODY) -> None:
+        check_type(command, do.IngestBatch)
         if self._plane.heavy():  # continuing as new waits for every handler: no more of those that come in streams
             raise failure(Retryable("the pipeline's workflow is about to continue as new", code=CONTINUING))
         self._aggregate.check(command)
@@ -172,6 +175,7 @@ class PipelineWorkflow:
 
     @update_checkpoint.validator
     def _check_update_checkpoint(self, checkpoint: Checkpoint, origin: Origin = _SOMEBODY) -> None:
+        check_type(checkpoint, Checkpoint)
         self._aggregate.check(do.UpdateCheckpoint(checkpoint=checkpoint))
 
     @workflow.update
@@ -188,6 +192,7 @@ class PipelineWorkflow:
 
     @report_failure.validator
     def _check_report_failure(self, error: PipelineError, origin: Origin = _SOMEBODY) -> None:
+        check_type(error, PipelineError)
         self._aggregate.check(do.ReportFailure(error=error, jitter=0.0))
 
     @workflow.update

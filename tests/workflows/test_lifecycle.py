@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from temporalio.client import WorkflowUpdateFailedError
+from temporalio.exceptions import ApplicationError
 
 from dataflow.domain.commands import Origin
 from dataflow.domain.pipeline import fold
@@ -281,3 +282,25 @@ async def test_commands_can_be_sent_by_hand(world: Any, faults: Any) -> None:
     assert last.actor == "temporal"
     beats = [entry.actor async for entry in world.platform.journal.read(world.name)]
     assert beats[0] == "tester"
+
+
+async def test_a_command_by_hand_without_its_origin_is_refused_in_plain_words(world: Any) -> None:
+    """Temporal gives no argument its type where one is left out."""
+    client = world.platform.client
+    await client.create(world.spec())
+    handle = client.temporal.get_workflow_handle(workflow_id(world.name))
+    length = (await handle.describe()).history_length
+    for update, argument in {
+        "update_config": {"spec": {}},
+        "rewind": {"event": 1},
+        "ingest": {"batch_id": "b"},
+        "update_checkpoint": {"offset": 1},
+        "report_failure": {"code": "X", "message": "x"},
+    }.items():
+        with pytest.raises(WorkflowUpdateFailedError) as refused:
+            await handle.execute_update(update, argument)
+        cause = refused.value.cause
+        assert isinstance(cause, ApplicationError) and cause.type == "REJECTED", update
+        assert "came without its type" in cause.message and "origin" in cause.details[0]["hint"]
+    assert (await handle.describe()).history_length == length
+    assert (await client.state(world.name)).version == 1
