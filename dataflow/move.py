@@ -4,6 +4,7 @@ Three tasks overlap: one reads, one transforms (in a thread), one writes and com
 in bytes (Invariant 6), so a slow sink stops the source. An epoch ends after `interval`, `max_rows` or `max_bytes`,
 whichever is first; a segment ends when its time is up, it has committed `max_epochs`, it is told to stop, or the input
 ends. Rows already read when a segment ends are still committed: nothing is thrown away but the open epoch of a failure.
+A source that has been read to its end is asked again when `pace` says so.
 """
 
 from __future__ import annotations
@@ -20,8 +21,11 @@ from dataflow.chain import Chain, Passed
 from dataflow.domain.flow import Counters, Lane, Position, Receipt
 from dataflow.domain.orders import LedgerEntry, SegmentReport
 from dataflow.errors import TimedOut
+from dataflow.pace import Pace
 from dataflow.queues import ByteQueue, Closed
 from dataflow.seams import Chunk, Lagging, LaneWriter, Source
+
+_PROMPT = 0.05  # seconds; a source that takes longer had nothing when it was asked
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,6 +69,17 @@ class Progress:
         return "transform" if self.shaping else "source"
 
 
+@dataclass(frozen=True, slots=True)
+class _Read:
+    """A chunk on its way. Since the moment `since` its rows may have waited in the source; `asked` is when they were
+    asked for, where they were there already."""
+
+    split: str
+    chunk: Chunk
+    since: float
+    asked: float
+
+
 @dataclass(slots=True)
 class _Epoch:
     started: float
@@ -103,6 +118,7 @@ class Mover:
         )
         self._first = 0
         self._since = self._began
+        self._pace = Pace(limits.interval, self._deadline)
         self._ended = False
         self._ledger: list[LedgerEntry] = []
         self.progress = Progress()
@@ -110,6 +126,7 @@ class Mover:
     def stop(self) -> None:
         """Read no more; commit what was read; return."""
         self._stop.set()
+        self._pace.end()
 
     def lag(self) -> Mapping[str, int]:
         """How far the committed positions are behind the end, where the source knows that."""
@@ -134,8 +151,8 @@ class Mover:
         self._first = self._receipt.epoch
         self.progress.epoch = self._receipt.epoch
         self.progress.counters, self.progress.positions = self._receipt.counters, self._receipt.positions
-        chunks: ByteQueue[tuple[str, Chunk]] = ByteQueue(self._limits.buffer_bytes)
-        batches: ByteQueue[tuple[str, Chunk, Passed]] = ByteQueue(self._limits.buffer_bytes)
+        chunks: ByteQueue[_Read] = ByteQueue(self._limits.buffer_bytes)
+        batches: ByteQueue[tuple[_Read, Passed]] = ByteQueue(self._limits.buffer_bytes)
         reader = asyncio.create_task(self._read(dict(self._receipt.positions), chunks))
         shaper = asyncio.create_task(self._transform(chunks, batches))
         try:
@@ -148,7 +165,7 @@ class Mover:
             await asyncio.gather(reader, shaper, return_exceptions=True)
         return self.report
 
-    async def _read(self, positions: dict[str, Position], out: ByteQueue[tuple[str, Chunk]]) -> bool:
+    async def _read(self, positions: dict[str, Position], out: ByteQueue[_Read]) -> bool:
         """Fill the queue until the input ends (True), or the time is up or a stop is asked for (False)."""
         columns = self._chain.columns()
 
@@ -156,10 +173,18 @@ class Mover:
             reading = self._source.read(
                 split, positions.get(split, self._starts.get(split)), pin=self._pin, columns=columns
             )
+            since = asked = time.monotonic()
             async with aclosing(reading) as found, aclosing(_until(found, self._stop, self._deadline)) as timely:
                 async for chunk in timely:
+                    came = time.monotonic()
+                    if came - asked > _PROMPT:  # the source has waited for them: they are new
+                        since = asked = came
                     rejected = chunk.rejected.estimated_size() if chunk.rejected is not None else 0
-                    await out.put((split, chunk), int(chunk.rows.estimated_size() + rejected))
+                    await out.put(_Read(split, chunk, since, asked), int(chunk.rows.estimated_size() + rejected))
+                    since = time.monotonic()
+                    if chunk.caught_up:
+                        await self._pace.pause()
+                    asked = time.monotonic()
             return not self._stop.is_set() and time.monotonic() < self._deadline
 
         try:
@@ -180,23 +205,24 @@ class Mover:
         finally:
             out.close()
 
-    async def _transform(self, chunks: ByteQueue[tuple[str, Chunk]], out: ByteQueue[tuple[str, Chunk, Passed]]) -> None:
+    async def _transform(self, chunks: ByteQueue[_Read], out: ByteQueue[tuple[_Read, Passed]]) -> None:
         try:
-            async for split, chunk in chunks:
+            async for read in chunks:
+                chunk = read.chunk
                 self.progress.shaping = True
                 passed = await asyncio.to_thread(
                     self._chain.apply, chunk.rows, chunk.rejected, bytes_read=chunk.bytes_read
                 )
                 self.progress.shaping = False
                 bare = replace(chunk, rows=chunk.rows.clear(), rejected=None)  # let go of the rows that were read
-                await out.put((split, bare, passed), int(passed.rows.estimated_size()))
+                await out.put((replace(read, chunk=bare), passed), int(passed.rows.estimated_size()))
         except Exception:
             self.progress.culprit = "transform"
             raise
         finally:
             out.close()
 
-    async def _write(self, writer: LaneWriter, batches: ByteQueue[tuple[str, Chunk, Passed]]) -> bool:
+    async def _write(self, writer: LaneWriter, batches: ByteQueue[tuple[_Read, Passed]]) -> bool:
         """Commit epoch after epoch. True: everything that was read is committed; False: the segment ended before."""
         limits = self._limits
         grace = self._deadline + 5.0  # after the deadline only what was read is finished
@@ -223,7 +249,7 @@ class Mover:
             if self._stop.is_set() or time.monotonic() > grace:
                 return False
 
-    async def _fill(self, writer: LaneWriter, epoch: _Epoch, batches: ByteQueue[tuple[str, Chunk, Passed]]) -> bool:
+    async def _fill(self, writer: LaneWriter, epoch: _Epoch, batches: ByteQueue[tuple[_Read, Passed]]) -> bool:
         """Write batches into the open epoch until it is full or a stop is asked for (True), or no more come (False)."""
         limits = self._limits
         while epoch.read < limits.max_rows and epoch.bytes < limits.max_bytes:
@@ -231,14 +257,14 @@ class Mover:
             if epoch.moved and (wait <= 0 or self._stop.is_set()):
                 return True
             try:
-                ready = not batches.empty
-                split, chunk, passed = await batches.get(timeout=wait if epoch.moved else None)
+                read, passed = await batches.get(timeout=wait if epoch.moved else None)
             except TimeoutError:
                 return True
             except Closed:
                 return False
             if not epoch.moved:
-                epoch.started = self._since if ready else time.monotonic()
+                epoch.started = max(self._since, read.since)
+                self._pace.due(epoch.started + limits.interval)
             self.progress.enter("writing")
             async with _within(epoch.started, limits.batch_timeout):
                 for part in _parts(passed.rows, limits.write_rows):
@@ -249,7 +275,9 @@ class Mover:
             epoch.read += passed.counters.read
             epoch.bytes += int(passed.rows.estimated_size())
             epoch.counters += passed.counters
-            epoch.positions[split] = chunk.resume
+            epoch.positions[read.split] = read.chunk.resume
+            if read.chunk.caught_up:
+                self._pace.took(time.monotonic() - read.asked)
             self.progress.counters = epoch.counters
         return True
 

@@ -38,11 +38,6 @@ class ByteQueue(Generic[T]):
         self._bytes += size
         self._arrived.set()
 
-    @property
-    def empty(self) -> bool:
-        """Whether `get` would have to wait."""
-        return not self._items
-
     def close(self) -> None:
         """No more items will come; those that are there are still given out."""
         self._closed = True

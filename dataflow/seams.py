@@ -66,13 +66,16 @@ class Discovery:
 class Chunk:
     """Rows, and where to resume once they are safe. Rows may be none: positions move alone too.
 
-    `rejected` has the columns of `REJECTS`; `bytes_read` counts the input bytes behind this chunk.
+    `rejected` has the columns of `REJECTS`; `bytes_read` counts the input bytes behind this chunk. `caught_up`: behind
+    it the source had nothing when it read it. An endless source that says so is left alone for a while, so that what
+    trickles in comes in few chunks; it should not read ahead meanwhile.
     """
 
     rows: pl.DataFrame
     resume: Position
     rejected: pl.DataFrame | None = None
     bytes_read: int = 0
+    caught_up: bool = False
 
 
 class Source(Protocol):

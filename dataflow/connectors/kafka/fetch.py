@@ -25,10 +25,21 @@ _PAUSE = 0.05  # seconds before a fetch that failed is tried again
 
 @dataclass(frozen=True, slots=True)
 class Fetched:
-    """Committed records in order, and the offset after all that was looked at."""
+    """Committed records in order, and the offset after all that was looked at. `last`: there is no more behind it."""
 
     records: Records
     next: int
+    last: bool
+
+
+@dataclass(frozen=True, slots=True)
+class _Answer:
+    """Record batches, the transactions among them that were aborted (producer, first offset), and where the partition's
+    decided part ends (the last stable offset)."""
+
+    data: bytes
+    aborted: list[tuple[int, int]]
+    stable: int
 
 
 class Fetcher:
@@ -44,15 +55,14 @@ class Fetcher:
         deadline = time.monotonic() + self._timeout
         while True:
             try:
-                aborted, data = await self._ask(offset)
-                return await asyncio.to_thread(self._parse, offset, aborted, data)
+                return await asyncio.to_thread(self._parse, offset, await self._ask(offset))
             except kafka.KafkaError as error:
                 if not error.retriable or time.monotonic() > deadline:
                     raise
                 await asyncio.sleep(_PAUSE)
                 self._client.force_metadata_update()
 
-    async def _ask(self, offset: int) -> tuple[list[tuple[int, int]], bytes]:
+    async def _ask(self, offset: int) -> _Answer:
         leader = self._client.cluster.leader_for_partition(self._part)
         if leader is None or leader == -1:
             raise kafka.LeaderNotAvailableError(f"{self._part.topic}[{self._part.partition}] has no leader")
@@ -63,13 +73,13 @@ class Fetcher:
         if code:
             raise kafka.for_code(code)()
         aborted = rest[2] if response.API_VERSION >= 11 else rest[-2]
-        return aborted or [], rest[-1]
+        return _Answer(rest[-1], aborted or [], rest[0])
 
-    def _parse(self, offset: int, aborted: list[tuple[int, int]], data: bytes) -> Fetched:
+    def _parse(self, offset: int, answer: _Answer) -> Fetched:
         """For a thread: the checksums and the records' fields are taken apart here."""
-        found = committed(data, offset, aborted)
+        found = committed(answer.data, offset, answer.aborted)
         if found is None:
-            if data:
+            if answer.data:
                 raise kafka.RecordTooLargeError(f"a batch at offset {offset} is larger than {FETCH_BYTES} bytes")
-            return Fetched(parsed([], [], [], []), offset)
-        return Fetched(*found)
+            found = parsed([], [], [], []), offset
+        return Fetched(*found, last=found[1] >= answer.stable)

@@ -21,19 +21,21 @@ from dataflow.errors import DataFlowError
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """Messages of one partition, and the offset after them."""
+    """Messages of one partition, and the offset after them. `caught_up`: there were no more when they were fetched."""
 
     topic: str
     partition: int
     messages: Records
     next: int
+    caught_up: bool = False
 
 
 async def read_partition(
     cluster: Cluster, topic: str, partition: int, begin: int, end: int | None, most: int
 ) -> AsyncGenerator[Batch, None]:
     """Messages with offsets from `begin` to before `end` (None: for ever), at most `most` in a batch; the last batch of
-    a bounded read ends at `end`, and may be empty. The next fetch is under way while a batch is worked on.
+    a bounded read ends at `end`, and may be empty. The next fetch is under way while a batch is worked on; not at the
+    end of the log, where it would bring the first message that comes, and no other.
 
     Raises `Rejected` (LOST_OFFSETS) where `begin` is not there any more, `Retryable` (CONNECTION_FAILED) where no
     broker has answered for the cluster's timeout, `NotFound` where the topic is gone by then."""
@@ -53,15 +55,20 @@ async def read_partition(
                     at = end
                 else:
                     messages = found.records
-                    coming = asyncio.ensure_future(fetcher.fetch(at))
+                    if not found.last:
+                        coming = asyncio.ensure_future(fetcher.fetch(at))
                 for start in range(0, len(messages), most):
                     some = messages.slice(start, start + most)
                     whole = start + most >= len(messages)
-                    yield Batch(topic, partition, some, at if whole else int(some.offsets[-1]) + 1)
+                    yield Batch(
+                        topic, partition, some, at if whole else int(some.offsets[-1]) + 1, whole and found.last
+                    )
                 if end is not None and at >= end:
                     if not len(messages):
                         yield Batch(topic, partition, messages, end)
                     return
+                if found.last:
+                    coming = asyncio.ensure_future(fetcher.fetch(at))
         finally:
             coming.cancel()
             await asyncio.wait({coming})

@@ -162,10 +162,11 @@ class KafkaSource:
         if extra:
             rows = rows.with_columns(column if kept is None else column.gather(kept) for column in extra)
         return Chunk(
-            rows.select(wanted),
+            rows if rows.columns == wanted else rows.select(wanted),
             position(batch.next),
             rejected=_rejects(batch, refused) if refused else None,
             bytes_read=values.total,
+            caught_up=batch.caught_up,
         )
 
 
