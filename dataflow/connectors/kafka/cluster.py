@@ -167,7 +167,7 @@ class Cluster:
 
     @asynccontextmanager
     async def admin(self) -> AsyncIterator[AIOKafkaAdminClient]:
-        client = AIOKafkaAdminClient(**self.options())
+        client = _Admin(**self.options())
         async with translated(f"Kafka at {self.brokers}", self.timeout):
             try:
                 async with self.reaching():
@@ -216,6 +216,24 @@ class Cluster:
                 f"there is no topic {topic!r} at {self.brokers}", hint="check topic and brokers, or create it"
             )
         return found[topic]
+
+
+class _Admin(AIOKafkaAdminClient):  # type: ignore[misc]
+    """aiokafka's, but for a cluster without a controller: one that is just coming back names none, which it takes for
+    granted."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self._brokers = options["bootstrap_servers"]
+
+    async def _send_to_controller(self, request: Any) -> Any:
+        try:
+            return await super()._send_to_controller(request)
+        except AttributeError as error:
+            if self._client.cluster.controller is not None:
+                raise
+            told = f"Kafka at {self._brokers} names no controller yet, without which no topic is made"
+            raise Retryable(told, code="SERVICE_UNAVAILABLE") from error
 
 
 def check_met(client: AIOKafkaClient) -> None:
