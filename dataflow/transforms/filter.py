@@ -61,7 +61,8 @@ class FilterTransform:
 
     def apply(self, rows: pl.DataFrame) -> Applied:
         done = self._program.run(rows)
-        kept = done.rows.drop(_KEEP).filter(done.rows.get_column(_KEEP))
+        good = rows if done.failures is None else done.rows.drop(_KEEP)
+        kept = good.filter(done.rows.get_column(_KEEP))
         return Applied(kept, rejects(done.failures), filtered=done.rows.height - kept.height)
 
 

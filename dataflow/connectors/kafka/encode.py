@@ -15,7 +15,7 @@ from dataflow.connectors.kafka.cluster import one_topic
 from dataflow.connectors.kafka.decode import Format
 from dataflow.connectors.kafka.headers import checked_headers, passed_on
 from dataflow.connectors.kafka.pack import BINARY, Messages
-from dataflow.connectors.kafka.partitioner import partitions
+from dataflow.connectors.kafka.partitioner import Places, partitions, unkeyed
 from dataflow.connectors.kafka.sink_config import KafkaSinkConfig, TopicOfRow
 from dataflow.connectors.kafka.written import Written
 from dataflow.errors import BadRecord, InvalidSpec, Problem
@@ -62,8 +62,8 @@ class Encoder:
         self._written = written
         self._topic = config.one_topic
 
-    def encode(self, rows: pl.DataFrame, count: int, turn: int) -> list[Messages]:
-        """The messages of each of `count` partitions, of rows of one topic; see `make` and `place`."""
+    def encode(self, rows: pl.DataFrame, count: int, turn: int) -> Messages:
+        """The messages for `count` partitions, of rows of one topic; see `make` and `place`."""
         [(_, made)] = self.make(rows)
         return self.place(made, count, turn)
 
@@ -79,22 +79,20 @@ class Encoder:
             return [(self._topic, made)]
         return [(_topic_name(part[_TOPIC][0]), part) for part in made.partition_by(_TOPIC, maintain_order=True)]
 
-    def place(self, made: pl.DataFrame, count: int, turn: int) -> list[Messages]:
-        """The messages of each of `count` partitions; `turn`: how many rows went before. Rows of one key keep their
+    def place(self, made: pl.DataFrame, count: int, turn: int) -> Messages:
+        """The messages for `count` partitions; `turn`: how many rows went before. Rows of one key keep their
         order. Raises `BadRecord` for a row with a partition that there is not."""
-        keys = (
-            made.get_column(_KEY) if _KEY in self._made else pl.repeat(None, made.height, dtype=pl.Binary, eager=True)
-        )
-        places = partitions(keys, count, turn)
+        keys = made.get_column(_KEY) if _KEY in self._made else None
+        places = unkeyed(made.height, count, turn) if keys is None else partitions(keys, count, turn)
         if _PARTITION in made.columns:
             places = _chosen(made.get_column(_PARTITION), count, places)
         if count > 1:
-            small = places.to_numpy().astype(np.int16 if count <= 2**15 else np.int32)
-            order = np.argsort(small, kind="stable")  # rows of one key keep their order
-            made, places = made[order], places.gather(order)
-        return self._parts(made, places)
+            # rows of one key keep their order
+            made = made[np.argsort(places.astype(np.int16) if count <= 2**15 else places, kind="stable")]
+        runs = [(place, number) for place, number in enumerate(np.bincount(places).tolist()) if number]
+        return self._messages(made, runs)
 
-    def _parts(self, made: pl.DataFrame, places: pl.Series) -> list[Messages]:
+    def _messages(self, made: pl.DataFrame, runs: Sequence[tuple[int, int]]) -> Messages:
         values = self._values(made)
         keys = _binary(made.get_column(_KEY)) if _KEY in self._made else None
         headers = [(name, _binary(made.get_column(f"{_HEADER}{number}"))) for number, name in enumerate(self._names)]
@@ -103,14 +101,7 @@ class Encoder:
         ended = not self._one_column and self._written is None
         if ended and headers:
             values, ended = pc.binary_slice(values, 0, -1), False
-        runs = places.rle().struct.unnest()
-        found, begin = [], 0
-        for length, partition in runs.iter_rows():
-            part = slice(begin, begin + length)
-            some = [(name, column[part]) for name, column in headers]
-            found.append(Messages(partition, values[part], None if keys is None else keys[part], some, ended))
-            begin += length
-        return found
+        return Messages(runs, values, keys, headers, ended)
 
     def _values(self, made: pl.DataFrame) -> pa.LargeBinaryArray:
         if self._one_column:
@@ -183,11 +174,12 @@ def _topic_name(name: str | None) -> str:
         raise BadRecord(f"a row's topic: {error}", code="BAD_TOPIC", hint="filter such rows out before") from error
 
 
-def _chosen(numbers: pl.Series, count: int, otherwise: pl.Series) -> pl.Series:
+def _chosen(numbers: pl.Series, count: int, otherwise: Places) -> Places:
     wrong = numbers.filter((numbers < 0) | (numbers >= count))
     if len(wrong):
         raise BadRecord(f"there is no partition {wrong[0]}: the topic has {count}", code="BAD_PARTITION")
-    return numbers.cast(pl.Int32).zip_with(numbers.is_not_null(), otherwise)
+    chosen = numbers.cast(pl.Int64).fill_null(-1).to_numpy()
+    return np.where(chosen < 0, otherwise, chosen).astype(np.int32)
 
 
 def _of_type(text: str, schema: pl.Schema, path: str, wanted: pl.DataType) -> Compiled:

@@ -33,11 +33,11 @@ _ENCODERS: dict[str, tuple[int, Callable[[bytes], bytes]]] = {
 
 @dataclass(frozen=True, slots=True)
 class Messages:
-    """Messages for one partition, in order: columns of bytes. `keys` and `headers` are None where there are none;
-    `headers` are their names, each with its values (NULL: left out). Where `ended`, a zero follows each value, which is
-    not part of it."""
+    """Messages in columns of bytes, those of a partition one behind the other: `runs` are the partitions, and how many
+    messages each has. `keys` and `headers` are None where there are none; `headers` are their names, each with its
+    values (NULL: left out). Where `ended`, a zero follows each value, which is not part of it."""
 
-    partition: int
+    runs: Sequence[tuple[int, int]]
     values: pa.LargeBinaryArray
     keys: pa.LargeBinaryArray | None = None
     headers: Sequence[tuple[str, pa.LargeBinaryArray]] = ()
@@ -45,8 +45,10 @@ class Messages:
 
     @classmethod
     def of(cls, partition: int, values: Sequence[bytes | None], keys: Sequence[bytes] | None = None) -> Messages:
-        """The same from single values."""
-        return cls(partition, pa.array(values, BINARY), None if keys is None else pa.array(keys, BINARY))
+        """The same from single values, of one partition."""
+        return cls(
+            [(partition, len(values))], pa.array(values, BINARY), None if keys is None else pa.array(keys, BINARY)
+        )
 
 
 class Packed(BatchBuilder):  # type: ignore[misc]
@@ -102,8 +104,9 @@ class Packed(BatchBuilder):  # type: ignore[misc]
 
 def packed(
     messages: Messages, most: int, timestamp: int, compression: str | None, transactional: bool = True
-) -> Iterator[Packed]:
-    """Batches of `most` bytes at most, before compression; a larger message stands alone. All carry the timestamp."""
+) -> Iterator[tuple[int, Packed]]:
+    """The batches of each partition, of `most` bytes at most before compression; a larger message stands alone. All
+    carry the timestamp."""
     if not len(messages.values):
         return
     parts, starts = _records(messages, most - _SIZE)
@@ -112,8 +115,9 @@ def packed(
     _, bounds, data = joined.buffers()
     ends = np.frombuffer(bounds, np.int64)[[*starts[1:], len(joined)]].tolist()
     begin, stops = 0, [*starts[1:].tolist(), len(joined)]
-    for start, stop, end in zip(starts.tolist(), stops, ends, strict=True):
-        yield Packed(data[begin:end].to_pybytes(), stop - start, timestamp, compression, transactional)
+    places = _partitions(messages.runs, starts)
+    for place, start, stop, end in zip(places, starts.tolist(), stops, ends, strict=True):
+        yield place, Packed(data[begin:end].to_pybytes(), stop - start, timestamp, compression, transactional)
         begin = end
 
 
@@ -125,7 +129,7 @@ def _records(messages: Messages, most: int) -> tuple[list[pa.Array], Positions]:
     tails, tail_lengths = _headers(messages)
     content = np.maximum(value_lengths, 0) + np.maximum(key_lengths, 0) + tail_lengths
     # Beside it there are a byte of attributes, one of the timestamp, and four numbers of five bytes at most.
-    starts = _cut(content + 22, most)
+    starts = _cuts(content + 22, most, messages.runs)
     place = np.arange(count) - np.repeat(starts, np.diff(starts, append=count))
     numbers = [place, key_lengths, value_lengths]
     lengths = 2 + content + sum(_sizes(number) for number in numbers)
@@ -154,16 +158,24 @@ def _headers(messages: Messages) -> tuple[list[pa.Array], Positions]:
     return found, lengths
 
 
-def _cut(sizes: Positions, most: int) -> Positions:
-    """Where batches begin: as many records in each as fit, one at least."""
+def _cuts(sizes: Positions, most: int, runs: Sequence[tuple[int, int]]) -> Positions:
+    """Where batches begin: as many records of one partition in each as fit, one at least."""
     total = np.cumsum(sizes)
-    starts, start = [0], 0
-    while True:
-        limit = most + (int(total[start - 1]) if start else 0)
-        start = max(start + 1, int(np.searchsorted(total, limit, side="right")))
-        if start >= len(sizes):
-            return np.asarray(starts, np.int64)
-        starts.append(start)
+    starts, start, end = [], 0, 0
+    for _, count in runs:
+        end += count
+        while start < end:
+            starts.append(start)
+            limit = most + (int(total[start - 1]) if start else 0)
+            start = min(end, max(start + 1, int(np.searchsorted(total, limit, side="right"))))
+    return np.asarray(starts, np.int64)
+
+
+def _partitions(runs: Sequence[tuple[int, int]], starts: Positions) -> list[int]:
+    """Which partition each of the batches that begin there is for."""
+    places, counts = zip(*((place, count) for place, count in runs if count), strict=True)
+    found = np.searchsorted(np.cumsum(counts), starts, side="right")
+    return [places[run] for run in found.tolist()]
 
 
 def _lengths(column: pa.LargeBinaryArray, ended: bool = False) -> Positions:

@@ -7,14 +7,16 @@ import numpy.typing as npt
 import polars as pl
 import pyarrow as pa
 
+Places = npt.NDArray[np.int32]
+
 _SEED = 0x9747B28C
 _MULTIPLIER = np.asarray([0x5BD1E995], np.uint32)
 _MASKS = np.asarray([0, 0xFF, 0xFFFF, 0xFFFFFF], np.uint32)  # of the one to three bytes that are left
 _RUN = 1000  # records without a key that go to one partition before the next one's turn
 
 
-def murmur2(keys: pl.Series) -> pl.Series:
-    """32-bit hashes (UInt32) of a Binary column, NULL of NULL; the same as `Utils.murmur2` of the Java client.
+def murmur2(keys: pl.Series) -> npt.NDArray[np.uint32]:
+    """Hashes of a Binary column, the same as `Utils.murmur2` of the Java client. That of a NULL means nothing.
 
     The arithmetic of arrays of UInt32 wraps around, which is what the algorithm wants. Each step takes four bytes of
     all keys that have as many left."""
@@ -36,10 +38,7 @@ def murmur2(keys: pl.Series) -> pl.Series:
     last = words[begins[some] + (lengths[some] & ~3)] & _MASKS[rest[some]]
     hashed[some] = (hashed[some] ^ last) * _MULTIPLIER
     hashed = (hashed ^ hashed >> np.uint32(13)) * _MULTIPLIER
-    hashes = pl.Series(hashed ^ hashed >> np.uint32(15))
-    if keys.null_count():
-        hashes = hashes.to_frame("h").select(pl.when(keys.is_not_null()).then(pl.col("h"))).to_series()
-    return hashes
+    return hashed ^ hashed >> np.uint32(15)
 
 
 def partition_of_key(key: bytes, count: int) -> int:
@@ -47,14 +46,17 @@ def partition_of_key(key: bytes, count: int) -> int:
     return int(partitions(pl.Series([key], dtype=pl.Binary), count, 0)[0])
 
 
-def partitions(keys: pl.Series, count: int, turn: int) -> pl.Series:
-    """The partition (Int32) of each record, of `count`. Records with the same key share one; those without a key take
-    turns in runs, where `turn` is how many records went before."""
+def unkeyed(number: int, count: int, turn: int) -> Places:
+    """The partition, of `count`, of each of so many records without a key: they take turns in runs, where `turn` is how
+    many records went before."""
+    return ((np.arange(turn, turn + number) // _RUN) % count).astype(np.int32)
+
+
+def partitions(keys: pl.Series, count: int, turn: int) -> Places:
+    """The partition of each record, of `count`. Records of one key share one; for those without see `unkeyed`."""
     if count == 1:
-        return pl.repeat(0, len(keys), dtype=pl.Int32, eager=True)
-    unkeyed = ((pl.int_range(len(keys), eager=True) + turn) // _RUN % count).cast(pl.Int32)
-    if keys.null_count() == len(keys):
-        return unkeyed
-    hashed = murmur2(keys) & pl.Series([0x7FFFFFFF], dtype=pl.UInt32)
-    keyed = (hashed % count).cast(pl.Int32)
-    return keyed.zip_with(keyed.is_not_null(), unkeyed)
+        return np.zeros(len(keys), np.int32)
+    keyed = ((murmur2(keys) & np.uint32(0x7FFFFFFF)) % np.uint32(count)).astype(np.int32)
+    if not keys.null_count():
+        return keyed
+    return np.where(keys.is_null().to_numpy(), unkeyed(len(keys), count, turn), keyed)

@@ -9,7 +9,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from contextlib import suppress
-from itertools import zip_longest
+from itertools import groupby, zip_longest
+from operator import itemgetter
 from typing import Any
 
 from aiokafka import AIOKafkaProducer
@@ -58,15 +59,13 @@ class LaneProducer:
         async with translated(f"topic {topic!r}", self._cluster.timeout):
             return len(await self._producer.partitions_for(topic))
 
-    def batches(self, messages: Sequence[Messages], at: int) -> list[tuple[int, Packed]]:
+    def batches(self, messages: Messages, at: int) -> list[tuple[int, Packed]]:
         """The messages as record batches with the timestamp `at` (ms), partitions taking turns. For a thread."""
         compression = None if self._config.codec is Compression.NONE else str(self._config.codec)
         transactional = self._id is not None
-        packing = (
-            [(part.partition, batch) for batch in packed(part, self._config.max_batch, at, compression, transactional)]
-            for part in messages
-        )
-        return [pair for turn in zip_longest(*packing) for pair in turn if pair is not None]
+        made = packed(messages, self._config.max_batch, at, compression, transactional)
+        partitions = [list(batches) for _, batches in groupby(made, key=itemgetter(0))]
+        return [pair for turn in zip_longest(*partitions) for pair in turn if pair is not None]
 
     async def send(self, topic: str, batches: Sequence[tuple[int, Packed]]) -> None:
         """Hand batches over, inside the open transaction. Waits while a partition's previous ones are queued."""

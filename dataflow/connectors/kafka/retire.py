@@ -55,9 +55,7 @@ async def _retire(cluster: Cluster, config: KafkaSinkConfig, key: str, receipt: 
         await producer.fence()
         if receipt:
             place = partition_of_key(key.encode(), PARTITIONS)
-            await producer.send(
-                config.receipts_topic, producer.batches([Messages.of(place, [None], [key.encode()])], 0)
-            )
+            await producer.send(config.receipts_topic, producer.batches(Messages.of(place, [None], [key.encode()]), 0))
             await producer.flush(config.receipts_topic)
             await producer.commit()
     finally:

@@ -104,7 +104,7 @@ class KafkaWriter:
         letters = stamped(rejected, self._lane, (last.epoch if last else 0) + 1, self._attempt)
         place = partition_of_key(self._lane.name.encode(), count)
         lines = bytes(as_jsonl(letters)).splitlines()
-        batches = await asyncio.to_thread(self._rows.batches, [Messages.of(place, lines)], _now())
+        batches = await asyncio.to_thread(self._rows.batches, Messages.of(place, lines), _now())
         await self._rows.send(topic, batches)
 
     async def commit(self, receipt: Receipt) -> None:
@@ -115,7 +115,7 @@ class KafkaWriter:
         # Rows and dead letters first: the receipt's partition is shared, and blocked from its record to the commit.
         await self._rows.flush(self._config.one_topic or "the topics of rows")
         key, place = receipts.key_of(self._lane), self._receipts.partition(self._lane)
-        proof = self._producer.batches([Messages.of(place, [receipts.encode(receipt)], [key])], _now())
+        proof = self._producer.batches(Messages.of(place, [receipts.encode(receipt)], [key]), _now())
         await self._producer.send(self._receipts.topic, proof)
         await self._producer.flush(self._receipts.topic)
         await self._producer.commit()  # Invariant 1: rows, dead letters and receipt become visible together

@@ -265,15 +265,23 @@ def opened(batches: Sequence[Any]) -> list[Any]:
     st.sampled_from([None, "gzip", "snappy", "lz4", "zstd"]),
     st.booleans(),
     st.booleans(),
+    st.integers(0, 30),
 )
 def test_written_as_aiokafka_reads(
-    some: list[tuple[bytes | None, ...]], most: int, codec: str | None, keyed: bool, headed: bool
+    some: list[tuple[bytes | None, ...]], most: int, codec: str | None, keyed: bool, headed: bool, cut: int
 ) -> None:
     columns = [pa.array([row[place] for row in some], BINARY) for place in range(4)]
+    cut = min(cut, len(some))
+    runs = [(3, cut), (7, len(some) - cut)]
     made = Messages(
-        3, columns[1], columns[0] if keyed else None, [("", columns[2]), ("ü", columns[3])] if headed else []
+        runs, columns[1], columns[0] if keyed else None, [("", columns[2]), ("ü", columns[3])] if headed else []
     )
-    batches = list(packed(made, most, 1234, codec))
+    pairs = list(packed(made, most, 1234, codec))
+    batches = [batch for _, batch in pairs]
+    sent: dict[int, int] = {}
+    for partition, one in pairs:
+        sent[partition] = sent.get(partition, 0) + one.record_count()
+    assert list(sent.items()) == [(partition, count) for partition, count in runs if count]
     expected = [
         (
             key if keyed else None,
@@ -291,14 +299,14 @@ def test_written_as_aiokafka_reads(
 
 
 def test_a_zero_behind_each_value_is_not_part_of_it() -> None:
-    made = Messages(0, pa.array([b"a\0", b"bc\0"], BINARY)[1:], ended=True)
-    assert opened(list(packed(made, 1000, 1, None))) == [(None, b"bc", [], 1)]
-    assert [one.record_count() for one in packed(Messages.of(0, [b"x" * 50] * 4), 250, 1, None)] == [2, 2]
+    made = Messages([(0, 1)], pa.array([b"a\0", b"bc\0"], BINARY)[1:], ended=True)
+    assert opened([one for _, one in packed(made, 1000, 1, None)]) == [(None, b"bc", [], 1)]
+    assert [one.record_count() for _, one in packed(Messages.of(0, [b"x" * 50] * 4), 250, 1, None)] == [2, 2]
 
 
 def test_what_compression_does_not_make_smaller_stays_plain() -> None:
     noise = np.random.default_rng(1).bytes(100)
-    [one] = packed(Messages.of(0, [noise]), 1000, 1, "zstd")
+    [(_, one)] = packed(Messages.of(0, [noise]), 1000, 1, "zstd")
     assert DefaultRecordBatch(bytes(one._build())).compression_type == 0
-    [one] = packed(Messages.of(0, [b"a" * 1000]), 2000, 1, "zstd")
+    [(_, one)] = packed(Messages.of(0, [b"a" * 1000]), 2000, 1, "zstd")
     assert DefaultRecordBatch(bytes(one._build())).compression_type == 4
