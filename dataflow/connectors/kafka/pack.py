@@ -44,11 +44,9 @@ class Messages:
     ended: bool = False
 
     @classmethod
-    def of(cls, partition: int, values: Sequence[bytes | None], keys: Sequence[bytes] | None = None) -> Messages:
-        """The same from single values, of one partition."""
-        return cls(
-            [(partition, len(values))], pa.array(values, BINARY), None if keys is None else pa.array(keys, BINARY)
-        )
+    def of(cls, partition: int, values: Sequence[bytes]) -> Messages:
+        """The same from single values without keys, of one partition."""
+        return cls([(partition, len(values))], pa.array(values, BINARY))
 
 
 class Packed(BatchBuilder):  # type: ignore[misc]
@@ -121,6 +119,17 @@ def packed(
         begin = end
 
 
+def single(
+    value: bytes | None, key: bytes | None, timestamp: int, compression: str | None, transactional: bool = True
+) -> Packed:
+    """A batch of one message: what `packed` makes of it, without columns."""
+    parts = bytearray(3)  # no attributes, timestamp and offset those of the batch
+    for content in (key, value):
+        parts += varint(-1 if content is None else len(content)) + (content or b"")
+    parts += varint(0)
+    return Packed(varint(len(parts)) + parts, 1, timestamp, compression, transactional)
+
+
 def _records(messages: Messages, most: int) -> tuple[list[pa.Array], Positions]:
     """What each record is joined from; and where batches begin."""
     count = len(messages.values)
@@ -151,7 +160,7 @@ def _headers(messages: Messages) -> tuple[list[pa.Array], Positions]:
     for name, column in messages.headers:
         there = column.is_valid()
         sizes, text = _lengths(column), name.encode()
-        label = varints(np.full(1, len(text)))[0].as_py() + text
+        label = varint(len(text)) + text
         labels = pc.if_else(there, pa.scalar(label, BINARY), pa.scalar(None, BINARY))
         found += [labels, pc.if_else(there, varints(np.maximum(sizes, 0)), pa.scalar(None, BINARY)), column]
         lengths = lengths + np.where(sizes < 0, 0, len(label) + _sizes(sizes) + sizes)
@@ -183,6 +192,16 @@ def _lengths(column: pa.LargeBinaryArray, ended: bool = False) -> Positions:
     found = pc.binary_length(column)
     lengths = found.fill_null(-1) if found.null_count else found
     return cast(Positions, lengths.to_numpy(zero_copy_only=False).astype(np.int64)) - int(ended)
+
+
+def varint(number: int) -> bytes:
+    """A number in zigzag, seven bits a byte."""
+    coded, made = (number << 1) ^ (number >> 63), bytearray()
+    while coded > 127:
+        made.append(coded & 127 | 128)
+        coded >>= 7
+    made.append(coded)
+    return bytes(made)
 
 
 def varints(*numbers: Positions) -> pa.LargeBinaryArray:

@@ -18,7 +18,7 @@ from aiokafka.errors import KafkaError, ProducerClosed
 
 from dataflow.connectors.kafka.cluster import Cluster
 from dataflow.connectors.kafka.errors import translate, translated
-from dataflow.connectors.kafka.pack import Messages, Packed, packed
+from dataflow.connectors.kafka.pack import Messages, Packed, packed, single
 from dataflow.connectors.kafka.sink_config import Compression, KafkaSinkConfig
 from dataflow.errors import DataFlowError, Rejected
 
@@ -66,6 +66,11 @@ class LaneProducer:
         made = packed(messages, self._config.max_batch, at, compression, transactional)
         partitions = [list(batches) for _, batches in groupby(made, key=itemgetter(0))]
         return [pair for turn in zip_longest(*partitions) for pair in turn if pair is not None]
+
+    def message(self, partition: int, key: bytes, value: bytes | None, at: int) -> tuple[int, Packed]:
+        """The same of one message: cheap enough for the event loop."""
+        compression = None if self._config.codec is Compression.NONE else str(self._config.codec)
+        return partition, single(value, key, at, compression, self._id is not None)
 
     async def send(self, topic: str, batches: Sequence[tuple[int, Packed]]) -> None:
         """Hand batches over, inside the open transaction. Waits while a partition's previous ones are queued."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from dataflow.connectors.kafka.cluster import Cluster
-from dataflow.connectors.kafka.pack import Messages
 from dataflow.connectors.kafka.partitioner import partition_of_key
 from dataflow.connectors.kafka.producer import LaneProducer
 from dataflow.connectors.kafka.receipts import PARTITIONS, Receipts
@@ -55,7 +54,7 @@ async def _retire(cluster: Cluster, config: KafkaSinkConfig, key: str, receipt: 
         await producer.fence()
         if receipt:
             place = partition_of_key(key.encode(), PARTITIONS)
-            await producer.send(config.receipts_topic, producer.batches(Messages.of(place, [None], [key.encode()]), 0))
+            await producer.send(config.receipts_topic, [producer.message(place, key.encode(), None, 0)])
             await producer.flush(config.receipts_topic)
             await producer.commit()
     finally:

@@ -115,8 +115,8 @@ class KafkaWriter:
         # Rows and dead letters first: the receipt's partition is shared, and blocked from its record to the commit.
         await self._rows.flush(self._config.one_topic or "the topics of rows")
         key, place = receipts.key_of(self._lane), self._receipts.partition(self._lane)
-        proof = self._producer.batches(Messages.of(place, [receipts.encode(receipt)], [key]), _now())
-        await self._producer.send(self._receipts.topic, proof)
+        proof = self._producer.message(place, key, receipts.encode(receipt), _now())
+        await self._producer.send(self._receipts.topic, [proof])
         await self._producer.flush(self._receipts.topic)
         await self._producer.commit()  # Invariant 1: rows, dead letters and receipt become visible together
         self._last = receipt

@@ -21,7 +21,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dataflow.connectors.kafka.batches import HEADER, committed
-from dataflow.connectors.kafka.pack import BINARY, Messages, packed
+from dataflow.connectors.kafka.pack import BINARY, Messages, packed, single
 from dataflow.connectors.kafka.records import Records, parsed
 
 Header = tuple[str, "bytes | None"]
@@ -302,6 +302,17 @@ def test_a_zero_behind_each_value_is_not_part_of_it() -> None:
     made = Messages([(0, 1)], pa.array([b"a\0", b"bc\0"], BINARY)[1:], ended=True)
     assert opened([one for _, one in packed(made, 1000, 1, None)]) == [(None, b"bc", [], 1)]
     assert [one.record_count() for _, one in packed(Messages.of(0, [b"x" * 50] * 4), 250, 1, None)] == [2, 2]
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.none() | st.binary(max_size=300), st.none() | st.binary(max_size=300), st.sampled_from([None, "gzip"]))
+def test_a_single_message_is_a_batch_like_any_other(value: bytes | None, key: bytes | None, codec: str | None) -> None:
+    columns = Messages([(0, 1)], pa.array([value], BINARY), pa.array([key], BINARY))
+    [(_, expected)] = packed(columns, 2**20, 1234, codec)
+    alone = single(value, key, 1234, codec)
+    assert opened([alone]) == [(key, value, [], 1234)]
+    expected._set_producer_state(5, 6, 7)
+    assert alone._build() == expected._build()
 
 
 def test_what_compression_does_not_make_smaller_stays_plain() -> None:
