@@ -37,8 +37,10 @@ SERVERS = Path(__file__).parent.parent / "docker" / "local"
 ROOT = Path(__file__).parent / "data" / "servers"
 PATIENCE = 300.0
 
+# Each run has a pipeline of its own: the receipts of another one under the same name, which stay with the broker, would
+# tell it that the input has been read already.
 PIPELINE = """
-name: bench-kafka
+name: bench-{output}
 source:
   type: kafka
   brokers: {brokers}

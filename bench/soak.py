@@ -33,17 +33,16 @@ from bench.peer import built, java
 from dataflow.embedded.temporal import running
 
 EVERY = 2.0
-NAME = "pipeline/bench-kafka"
 
 
-async def activities(target: str, since: datetime) -> Counter[str]:
+async def activities(target: str, pipeline: str, since: datetime) -> Counter[str]:
     """The activities that Temporal has scheduled for the pipeline since then, by type."""
     client = await Client.connect(target)
     found: Counter[str] = Counter()
     run: str | None = None  # the newest one; each names the one before it
     while True:
         before = ""
-        async for event in client.get_workflow_handle(NAME, run_id=run).fetch_history_events():
+        async for event in client.get_workflow_handle(f"pipeline/{pipeline}", run_id=run).fetch_history_events():
             before = before or event.workflow_execution_started_event_attributes.continued_execution_run_id
             scheduled = event.activity_task_scheduled_event_attributes
             if scheduled.activity_type.name and event.event_time.ToDatetime(UTC) >= since:
@@ -80,7 +79,7 @@ def soak(broker: Broker, work: Path, asked: Namespace) -> dict[str, Any]:
         record = running(work / "home")
         if record is None:
             raise RuntimeError(f"the run has ended: {run.log.read_text()[-3000:]}")
-        counted = asyncio.run(activities(record.address, since))
+        counted = asyncio.run(activities(record.address, f"bench-{names['output']}", since))
         counting = (datetime.now(UTC) - since).total_seconds()
     finally:
         log = run.log.read_text()[-3000:]
