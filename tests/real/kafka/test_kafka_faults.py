@@ -121,6 +121,9 @@ async def test_a_broker_that_stops(
         stopped = await run.until(lambda progress: progress.state.error and progress.state.retry_count >= 2)
         assert stopped.state.error.code in ("CONNECTION_FAILED", "TIMEOUT")
         assert f"127.0.0.1:{kafka.port}" in stopped.state.error.message
+        assert stopped.state.error.error_type in ("source", "sink")
+        stage = f"  error:      {stopped.state.error.error_type}: {stopped.state.error.code}: "
+        assert any(line.startswith(stage) for line in progress_lines(stopped))
         await fleet.up(["kafka"], print)
         await run.put(100)
         await run.all_through()
