@@ -45,6 +45,7 @@ class KafkaWriter:
         # Receipts are fenced in both modes: rows may be there twice where that was chosen, but none is ever left out.
         self._rows = self._producer if config.mode is Mode.TRANSACTIONAL else LaneProducer(cluster, config, None)
         self._receipts = Receipts(cluster, config.receipts_topic)
+        self._place = receipts.key_of(lane), self._receipts.partition(lane)
         self._attempt = uuid4().hex[:12]
         self._last: Receipt | None = None
         self._known = False  # the last receipt is
@@ -114,7 +115,7 @@ class KafkaWriter:
             raise Fenced(f"{self._lane.name} is at epoch {last.epoch if last else 0}: {receipt.epoch} does not follow")
         # Rows and dead letters first: the receipt's partition is shared, and blocked from its record to the commit.
         await self._rows.flush(self._config.one_topic or "the topics of rows")
-        key, place = receipts.key_of(self._lane), self._receipts.partition(self._lane)
+        key, place = self._place
         proof = self._producer.message(place, key, receipts.encode(receipt), _now())
         await self._producer.send(self._receipts.topic, [proof])
         await self._producer.flush(self._receipts.topic)
