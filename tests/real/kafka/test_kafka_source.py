@@ -68,6 +68,28 @@ async def test_many_fetches_miss_nothing(broker: Any, monkeypatch: pytest.Monkey
     assert rows["n"].to_list() == rows["_offset"].to_list() == list(range(10_000))
 
 
+async def test_at_the_end_of_the_log_it_waits_to_be_asked(broker: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What comes meanwhile is one chunk: nothing is fetched ahead, which would bring the first message alone."""
+    monkeypatch.setattr(fetch, "FETCH_BYTES", 1000)
+    topic = await broker.topic()
+    await broker.put(topic, numbers(*range(1000)))
+    source = broker.source(topic, until=None)
+    found = await source.discover()
+    async with aclosing(source.read(found.splits[0], None, pin=found.pin)) as chunks:
+        read, ends = 0, []
+        while read < 1000:
+            chunk = await anext(chunks)
+            read += chunk.rows.height
+            ends.append(chunk.caught_up)
+        assert ends == [False] * (len(ends) - 1) + [True]
+        assert len(ends) > 1
+        for n in (1000, 1001, 1002):
+            await broker.put(topic, numbers(n))
+        chunk = await anext(chunks)
+        assert chunk.rows["n"].to_list() == [1000, 1001, 1002]
+        assert chunk.caught_up
+
+
 async def test_bad_messages_are_located(broker: Any) -> None:
     topic = await broker.topic()
     values = [*numbers(1, 2, 3), b"{nope", b'{"n":"x"}', b"[1]", None, b'{"n":\n4}', b"\xff", *numbers(5)]
