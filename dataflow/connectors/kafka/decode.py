@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
@@ -107,7 +106,8 @@ class JsonDecoder:
         if not count:
             return self.schema.to_frame(), ""
         try:
-            rows = pl.read_ndjson(io.BytesIO(text if isinstance(text, bytes) else text.data), schema=self._wire)
+            # As bytes: of each file object that Polars 2.1 is given it keeps some memory for ever.
+            rows = pl.read_ndjson(text if isinstance(text, bytes) else text.tobytes(), schema=self._wire)
             if self._cast:
                 rows = rows.with_columns(pl.col(name).cast(dtype) for name, dtype in self._cast.items())
         except pl.exceptions.PolarsError as error:

@@ -6,7 +6,6 @@ Only where the definition declares columns are the others left out, on purpose.
 
 from __future__ import annotations
 
-import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -59,7 +58,7 @@ class Decoder:
         if not lines:
             return self.schema.to_frame(), ""
         try:
-            rows = pl.read_ndjson(io.BytesIO(b"\n".join(lines)), schema=self._wire)
+            rows = pl.read_ndjson(b"\n".join(lines), schema=self._wire)
             rows = rows.with_columns(pl.col(name).cast(dtype) for name, dtype in self._cast.items())
         except pl.exceptions.PolarsError as error:
             return None, str(error).partition("\n")[0]
@@ -83,7 +82,7 @@ def _inferred(lines: Sequence[bytes]) -> pl.Schema | None:
     if not lines:
         return pl.Schema()
     try:
-        return pl.read_ndjson(io.BytesIO(b"\n".join(lines)), infer_schema_length=None).schema
+        return pl.read_ndjson(b"\n".join(lines), infer_schema_length=None).schema
     except pl.exceptions.PolarsError:
         return None
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import json
+import sys
 from datetime import date, datetime
 from decimal import Decimal
 from typing import Any
@@ -118,3 +120,17 @@ def test_columns_from_a_sample() -> None:
         "big": pl.String,
     }
     assert JsonDecoder(columns_of(sample)).decode(sample).kept == [0, 3]
+
+
+def test_a_batch_leaves_no_memory_behind() -> None:
+    """Each is small, but a topic brings some every second, for months."""
+    decoder = JsonDecoder(pl.Schema({"n": pl.Int64}))
+    values = [b'{"n":1}', b'{"n":2}']
+    for _ in range(200):
+        decoder.decode(values)
+    gc.collect()
+    before = sys.getallocatedblocks()
+    for _ in range(1000):
+        decoder.decode(values)
+    gc.collect()
+    assert sys.getallocatedblocks() - before < 200
