@@ -12,7 +12,7 @@ import math
 import time
 from contextlib import suppress
 
-MOST = 0.25
+MOST = 0.5
 """Seconds that a source is left alone at most, however long an epoch lasts: progress shows, and work stays spread."""
 
 _LEAST_LEAD = 0.005
