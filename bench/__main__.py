@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import runpy
+import signal
 import sys
 from pathlib import Path
 
@@ -24,6 +25,8 @@ if len(sys.argv) < 2 or sys.argv[1] not in measurements():
     for name, summary in measurements().items():
         print(f"{name:14} {summary}")
     sys.exit(0 if len(sys.argv) < 2 else 2)
+# What was started ends with us, as after Ctrl-C: every measurement has its `finally`.
+signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
 name = sys.argv.pop(1)
 sys.argv[0] = f"bench {name}"
 runpy.run_module(f"bench.{name}", run_name="__main__")

@@ -73,11 +73,16 @@ def weigh(command: Sequence[str], *, cwd: Path, env: Mapping[str, str] | None = 
     ]
     for reader in readers:
         reader.start()
-    _, status, usage = os.wait4(process.pid, 0)  # the kernel's own peak, which no sampling misses
-    wall = time.perf_counter() - begun
-    done.set()
-    for thread in [watcher, *readers]:
-        thread.join()
+    try:
+        _, status, usage = os.wait4(process.pid, 0)  # the kernel's own peak, which no sampling misses
+    except BaseException:
+        _end(process)
+        raise
+    finally:
+        wall = time.perf_counter() - begun
+        done.set()
+        for thread in [watcher, *readers]:
+            thread.join()
     process.returncode = os.waitstatus_to_exitcode(status)
     if process.returncode:
         raise RuntimeError(f"{' '.join(command)} ended with {process.returncode}:\n{texts['err'].decode()[-4000:]}")
@@ -91,6 +96,15 @@ def weigh(command: Sequence[str], *, cwd: Path, env: Mapping[str, str] | None = 
         cpu=cpu,
         foreign=max(0.0, (_busy(psutil.cpu_times()) - _busy(machine) - cpu) / wall / (psutil.cpu_count() or 1)),
     )
+
+
+def _end(process: psutil.Popen) -> None:
+    """Let it end in its own way, and then in ours."""
+    family = [process, *process.children(recursive=True)]
+    process.terminate()
+    _, left = psutil.wait_procs(family, timeout=15)
+    for member in left:
+        member.kill()
 
 
 def _busy(times: Any) -> float:
