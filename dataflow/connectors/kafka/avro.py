@@ -5,8 +5,10 @@ from __future__ import annotations
 import io
 import json
 import struct
-from collections.abc import Callable, Mapping, Sequence
-from functools import cache
+from collections.abc import Callable, Collection, Mapping, Sequence
+from datetime import time
+from decimal import Decimal
+from functools import cache, cached_property
 from typing import Any, cast
 
 import fastavro
@@ -55,6 +57,11 @@ class AvroSchema:
         except (SchemaParseException, UnknownType, ValueError, KeyError, TypeError) as error:
             raise Rejected(f"not an Avro schema: {error}", code="BAD_SCHEMA") from error
 
+    @cached_property
+    def mixed(self) -> bool:
+        """Whether some value may be of several types. Then those that have a name come with it."""
+        return any(map(_is_mixed, [self.raw, *self.named.values()]))
+
     def columns(self) -> pl.Schema:
         """The columns of a record's fields; of anything else one column `value`."""
         if isinstance(self.raw, dict) and self.raw.get("type") == "record":
@@ -68,17 +75,18 @@ class AvroSchema:
     def _type(self, schema: Any, where: str, inside: tuple[str, ...]) -> pl.DataType:
         match schema:
             case list():
-                some = [branch for branch in schema if branch != "null"]
+                some = alternatives(schema, where)
                 if len(some) > 1:
-                    raise Rejected(f"{where} may be of several types: {_names(some)}", code="BAD_SCHEMA")
-                return self._type(some[0] if some else "null", where, inside)
+                    return pl.Struct({name: self._type(schema[at], f"{where}.{name}", inside) for name, at in some})
+                return self._type(schema[some[0][1]] if some else "null", where, inside)
             case str() if schema in PLAIN:
                 return PLAIN[schema]
             case str():
                 return self._type(self.named[schema], where, inside)
             case {"type": "record", "name": name, "fields": fields}:
                 if name in inside:
-                    raise Rejected(f"{where} holds itself: {name}", code="BAD_SCHEMA")
+                    told = f"{where} holds itself ({name}): columns have an end"
+                    raise Rejected(told, code="BAD_SCHEMA", hint="give a schema without that field")
                 deeper = (*inside, name)
                 return pl.Struct({f["name"]: self._type(f["type"], f"{where}.{f['name']}", deeper) for f in fields})
             case {"type": "array", "items": items}:
@@ -110,7 +118,7 @@ class AvroDecoder:
         self._record = isinstance(schema.raw, dict) and schema.raw.get("type") == "record"
         self._wire = pl.Schema({name: _wire(dtype) for name, dtype in columns.items()})
         self._cast = {name: dtype for name, dtype in columns.items() if self._wire[name] != dtype}
-        self._fit = {name: fit for name, dtype in columns.items() if (fit := _fitting(dtype)) is not None}
+        self._fit: Callable[[Any], Any] = _fitting(schema, schema.raw) or _same
 
     def decode(self, values: Sequence[bytes | None]) -> Decoded:
         rows: list[dict[str, Any]] = []
@@ -125,9 +133,6 @@ class AvroDecoder:
             except (SchemaResolutionError, *_BAD) as error:
                 refused.append(Refusal(index, "BAD_AVRO", f"not Avro of that schema: {type(error).__name__} {error}"))
                 continue
-            for name, fit in self._fit.items():
-                if name in row:
-                    row[name] = fit(row[name])
             rows.append(row)
             kept.append(index)
         frame = pl.DataFrame(rows, schema=self._wire) if rows else self._wire.to_frame()
@@ -143,10 +148,11 @@ class AvroDecoder:
             writer, body = self._writers(framed[0]), framed[1]
         source = io.BytesIO(body)
         reader = None if writer is self._reader else self._reader.raw
-        found = fastavro.schemaless_reader(source, writer.raw, reader)
+        found = fastavro.schemaless_reader(source, writer.raw, reader, return_named_type=self._reader.mixed)
         if source.tell() != len(body):
             raise ValueError(f"{len(body) - source.tell()} bytes are left over")
-        return cast(dict[str, Any], found) if self._record else {VALUE: found}
+        fitted = self._fit(found)
+        return cast(dict[str, Any], fitted) if self._record else {VALUE: fitted}
 
 
 def registered(registry: Registry, found: Registered) -> AvroSchema:
@@ -225,36 +231,102 @@ def _wire(dtype: Any) -> pl.DataType:
     return cast(pl.DataType, dtype)
 
 
-def _fitting(dtype: Any) -> Callable[[Any], Any] | None:
-    """How a value with maps inside becomes one with lists of pairs; None where there are no maps."""
-    match dtype:
-        case pl.List() if isinstance(dtype.inner, pl.Struct) and [f.name for f in dtype.inner.fields] == [
-            "key",
-            "value",
-        ]:
-            inner = _fitting(dtype.inner.fields[1].dtype) or (lambda value: value)
-            return lambda value: (
-                [{"key": key, "value": inner(some)} for key, some in value.items()]
-                if isinstance(value, dict)
-                else value
-            )
-        case pl.List():
-            fit = _fitting(dtype.inner)
-            return None if fit is None else lambda value: None if value is None else [fit(some) for some in value]
-        case pl.Struct():
-            fits = {f.name: fit for f in dtype.fields if (fit := _fitting(f.dtype)) is not None}
-            if not fits:
-                return None
-            return lambda value: (
-                None
-                if value is None
-                else {name: fits[name](some) if name in fits else some for name, some in value.items()}
-            )
+def _is_mixed(schema: Any) -> bool:
+    match schema:
+        case list():
+            return len([branch for branch in schema if branch != "null"]) > 1 or any(map(_is_mixed, schema))
+        case dict():
+            below = [field["type"] for field in schema.get("fields", ())]
+            below += [schema[key] for key in ("type", "items", "values") if key in schema]
+            return any(map(_is_mixed, below))
+    return False
+
+
+def _fitting(schema: AvroSchema, wanted: Any) -> Callable[[Any], Any] | None:
+    """How a value as fastavro gives it becomes one of its column: maps as lists of pairs, values of several types as
+    structs, named ones without their names. None where it is one already."""
+    match wanted:
+        case list():
+            some = alternatives(wanted, "")
+            if len(some) > 1:
+                return _chosen(schema, {name: wanted[at] for name, at in some})
+            return _fitting(schema, wanted[some[0][1]]) if some else None
+        case str() if wanted in schema.named:
+            return _fitting(schema, schema.named[wanted])
+        case {"type": "record", "fields": fields}:
+            fits = {f["name"]: fit for f in fields if (fit := _fitting(schema, f["type"])) is not None}
+            return _named(lambda value: value | {name: fit(value[name]) for name, fit in fits.items()}, schema, fits)
+        case {"type": "enum" | "fixed"}:
+            return _named(_same, schema, ())
+        case {"type": "map", "values": values}:
+            one = _fitting(schema, values) or _same
+            return _unless_null(lambda value: [{"key": key, "value": one(some)} for key, some in value.items()])
+        case {"type": "array", "items": items} if (each := _fitting(schema, items)) is not None:
+            return _unless_null(lambda value: [each(some) for some in value])
+        case {"type": list() | dict() as inner}:
+            return _fitting(schema, inner)
     return None
 
 
-def _names(branches: Sequence[Any]) -> str:
-    return ", ".join(str(b.get("name") or b.get("type")) if isinstance(b, dict) else str(b) for b in branches)
+def _named(fit: Callable[[Any], Any], schema: AvroSchema, needed: Collection[Any]) -> Callable[[Any], Any] | None:
+    if schema.mixed:
+        return _unless_null(lambda value: fit(value[1] if isinstance(value, tuple) else value))
+    return _unless_null(fit) if needed else None
+
+
+def _unless_null(fit: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    return lambda value: None if value is None else fit(value)
+
+
+def _same(value: Any) -> Any:
+    return value
+
+
+def _chosen(schema: AvroSchema, some: Mapping[str, Any]) -> Callable[[Any], Any]:
+    fits = {name: _fitting(schema, branch) or _same for name, branch in some.items()}
+    full = {_full_name(branch): name for name, branch in some.items()}
+    by_type: dict[type, str] = {}
+    for name, branch in some.items():
+        by_type.setdefault(_python_type(branch), name)
+
+    def choose(value: Any) -> dict[str, Any]:
+        name = full[value[0]] if isinstance(value, tuple) else by_type[type(value)]
+        return {name: fits[name](value)}
+
+    return _unless_null(choose)
+
+
+def _full_name(branch: Any) -> str:
+    return str(branch["name"] if isinstance(branch, dict) and "name" in branch else branch)
+
+
+def _python_type(branch: Any) -> type:
+    """As which fastavro gives a value of that branch."""
+    kind = branch["type"] if isinstance(branch, dict) else branch
+    if isinstance(branch, dict) and (logical := branch.get("logicalType", "")) in ("decimal", *_TIMES):
+        return Decimal if logical == "decimal" else time
+    return _TYPES.get(kind, tuple)
+
+
+_TIMES = ("time-millis", "time-micros")
+_TYPES: Mapping[str, type] = {
+    "boolean": bool, "int": int, "long": int, "float": float, "double": float,
+    "bytes": bytes, "string": str, "array": list, "map": dict,
+}  # fmt: skip
+
+
+def alternatives(union: Sequence[Any], where: str) -> list[tuple[str, int]]:
+    """The types that a value may have, beside NULL: what each is called, and its place in the union. Of whole numbers,
+    and of real ones, the wider type stands for both. Raises `Rejected` for types whose values cannot be told apart."""
+    places = {at: branch_name(branch) for at, branch in enumerate(union) if branch != "null"}
+    names = list(places.values())
+    for narrow, wide in (("int", "long"), ("float", "double")):
+        if narrow in names and wide in names:
+            if not {narrow, wide} <= {branch for branch in union if isinstance(branch, str)}:
+                told = f"{where} may be {narrow} or {wide}, which cannot be told apart"
+                raise Rejected(told, code="BAD_SCHEMA", hint="give a schema that says one of them")
+            del places[next(at for at, name in places.items() if name == narrow)]
+    return [(_full_name(union[at]) if names.count(name) > 1 else name, at) for at, name in places.items()]
 
 
 def branch_name(branch: Any) -> str:

@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from dataflow.connectors.kafka import binary as by
-from dataflow.connectors.kafka.avro import PLAIN, AvroSchema, branch_name
+from dataflow.connectors.kafka.avro import PLAIN, AvroSchema, alternatives
 from dataflow.connectors.kafka.binary import Lead, Mask, Parts, Writer
 from dataflow.errors import InvalidSpec, Problem
 from dataflow.expressions import type_name
@@ -227,13 +227,13 @@ def _writer(schema: AvroSchema, wanted: Any, dtype: Any, where: str) -> Writer:
 def _union(schema: AvroSchema, branches: Sequence[Any], dtype: Any, where: str) -> Writer:
     null = next((place for place, branch in enumerate(branches) if branch == "null"), None)
     some = [(place, branch) for place, branch in enumerate(branches) if branch != "null"]
-    names = [branch_name(branch) for _, branch in some]
+    named = dict(alternatives(branches, where))
     chosen: list[tuple[int, str | None, Writer]] = []
-    if len(some) > 1 and isinstance(dtype, pl.Struct) and {f.name for f in dtype.fields} <= set(names):
+    if len(some) > 1 and isinstance(dtype, pl.Struct) and {f.name for f in dtype.fields} <= set(named):
         parts = {f.name: instance(f.dtype) for f in dtype.fields}
         chosen = [
-            (place, name, _writer(schema, branch, parts[name], f"{where}.{name}"))
-            for (place, branch), name in zip(some, names, strict=True)
+            (place, name, _writer(schema, branches[place], parts[name], f"{where}.{name}"))
+            for name, place in named.items()
             if name in parts
         ]
     elif not isinstance(dtype, pl.Null):
