@@ -22,6 +22,7 @@ from dataflow.domain.orders import (
     PlanOrder,
     SegmentOrder,
     SegmentReport,
+    SettleOrder,
 )
 from dataflow.domain.state import Plan, Rewind
 from dataflow.projections.orders import ProjectOrder, ProjectReport
@@ -44,6 +45,7 @@ MOVE = Activity("dataflow.move", SegmentOrder, SegmentReport)
 APPEND: Activity[AppendOrder, None] = Activity("dataflow.append", AppendOrder, type(None))
 LOCATE = Activity("dataflow.locate", LocateOrder, Rewind)
 INGEST = Activity("dataflow.ingest", IngestOrder, IngestAnswer)
+SETTLE: Activity[SettleOrder, None] = Activity("dataflow.settle", SettleOrder, type(None))
 COMPLETE: Activity[CompleteOrder, dict[str, Any]] = Activity("dataflow.complete", CompleteOrder, dict[str, Any])
 
 ADMIT = Activity("dataflow.admit", AdmissionRequest, Decision)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,16 +10,16 @@ from typing import Any
 from temporalio import activity
 
 from activities.move import settling
-from activities.names import COMPLETE, PLAN
+from activities.names import COMPLETE, PLAN, SETTLE
 from activities.translate import heartbeating, reporting
 from dataflow.assembly import build_chain, build_sink, build_source, context_of
-from dataflow.domain.flow import Lane
-from dataflow.domain.orders import CompleteOrder, PlanOrder
+from dataflow.domain.flow import Lane, Position
+from dataflow.domain.orders import CompleteOrder, PlanOrder, SettleOrder
 from dataflow.domain.spec import PipelineSpec
 from dataflow.domain.state import ErrorType, Plan, PlannedLane
 from dataflow.errors import DataFlowError, Rejected
 from dataflow.schemas import format_schema, parse_schema
-from dataflow.seams import Discovery, Growing
+from dataflow.seams import Context, Discovery, Growing
 
 
 def cut(splits: list[str], sinks: tuple[str, ...], most: int) -> tuple[PlannedLane, ...]:
@@ -128,9 +129,20 @@ class PlanActivities:
             for index, name in enumerate(spec.sink_names()):
                 async with build_sink(spec, index, context) as sink:
                     summaries[name] = dict(await sink.complete(lanes_of(order.pipeline, order.plan, name)))
-            try:
-                async with build_source(spec, context) as source, settling(source, order.settled):
-                    pass
-            except DataFlowError as error:  # a hint: what is complete stays so
-                activity.logger.warning("upstream was not told of the end: %s", error)
+            await self._tell(spec, context, order.settled)
         return summaries
+
+    @activity.defn(name=SETTLE.name)
+    async def settle(self, order: SettleOrder) -> None:
+        """Tell upstream what is recorded, where no segment follows that would. Whatever happens, it ends."""
+        spec = PipelineSpec.model_validate(dict(order.spec))
+        context = context_of(spec, generation=order.generation, home=self.home, inbox=self.inbox)
+        async with heartbeating(dict):
+            await self._tell(spec, context, order.settled)
+
+    async def _tell(self, spec: PipelineSpec, context: Context, settled: Mapping[str, Position]) -> None:
+        try:
+            async with build_source(spec, context) as source, settling(source, settled):
+                pass
+        except DataFlowError as error:  # a hint: nothing depends on it
+            activity.logger.warning("upstream was not told how far it may forget: %s", error)

@@ -116,7 +116,7 @@ async def _moving(client: Client, settings: Settings, link: CoordinatorLink) -> 
     mover = Worker(
         client,
         task_queue=data_queue(settings.task_queue),
-        activities=[plan.plan, plan.complete, move.move],
+        activities=[plan.plan, plan.complete, plan.settle, move.move],
         max_concurrent_activities=settings.worker_segments,
         interceptors=[segments],
         **_common(),

@@ -16,7 +16,7 @@ from temporalio import workflow
 from temporalio.exceptions import ActivityError
 
 with workflow.unsafe.imports_passed_through():
-    from activities.names import COMPLETE, LOCATE, MOVE, PLAN
+    from activities.names import COMPLETE, LOCATE, MOVE, PLAN, SETTLE
     from dataflow.domain import commands as do
     from dataflow.domain.events import RetryScheduled
     from dataflow.domain.flow import Lane, Position
@@ -27,6 +27,7 @@ with workflow.unsafe.imports_passed_through():
         PlanOrder,
         SegmentOrder,
         SegmentReport,
+        SettleOrder,
         Target,
     )
     from dataflow.domain.state import ErrorType, PipelineError, Plan, Rewind, Status
@@ -35,6 +36,9 @@ with workflow.unsafe.imports_passed_through():
     from workflows.names import Carried
 
 from workflows.aggregate import Aggregate
+
+_SETTLED_AT_REST = "settled-at-rest"
+"""Runs from before that told upstream with their next segment only."""
 
 
 class DataPlane:
@@ -98,6 +102,8 @@ class DataPlane:
             await asyncio.gather(*(self._lane(lane, plan) for lane in lanes))
             if self.runnable() and not self._grown and all(lane.name in self._ended for lane in self._lanes(plan)):
                 await self._complete(plan)
+            elif not self.runnable():
+                await self._settle(plan)
         finally:
             self._driving = False
 
@@ -248,6 +254,17 @@ class DataPlane:
                 generation=lane.generation,
             )
         )
+
+    async def _settle(self, plan: Plan) -> None:
+        """At a halt nobody else would tell upstream what the last segments have recorded: while they move, the next
+        ones do, and `complete` at the end."""
+        settled = self._settled({split for lane in plan.lanes for split in lane.splits})
+        if not settled or not workflow.patched(_SETTLED_AT_REST):
+            return
+        state = self._aggregate.state
+        order = SettleOrder(pipeline=state.pipeline_id, generation=plan.generation, spec=state.spec, settled=settled)
+        with suppress(ActivityError):
+            await start(SETTLE, order, within=30, heartbeat=self._tuning.heartbeat_timeout)
 
     async def _complete(self, plan: Plan) -> None:
         state = self._aggregate.state

@@ -94,6 +94,16 @@ class SegmentOrder:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class SettleOrder:
+    """Nothing moves for now: tell upstream how far it may forget. `settled` as in `SegmentOrder`."""
+
+    pipeline: str
+    generation: int
+    spec: Mapping[str, Any]
+    settled: Mapping[str, Position]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class AppendOrder:
     """Append to the journal. `snapshot` is the state after the last record, where one is due; `report` what the
     coordinator is to know of it."""

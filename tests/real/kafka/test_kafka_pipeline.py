@@ -88,9 +88,9 @@ async def test_a_group_is_told_what_is_committed_and_nothing_else(
         values = [json.dumps({"id": n, "text": "x"}).encode() for n in range(size)]
         await broker.put(topic, values, partition=partition)
 
-    def spec(name: str, **sink: Any) -> PipelineSpec:
+    def spec(name: str, until: str | None = "end", **sink: Any) -> PipelineSpec:
         place = {"type": "kafka", "brokers": broker.address}
-        source = {**place, "topic": topic, "until": "end", "group": f"{topic}-{name}"}
+        source = {**place, "topic": topic, "until": until, "group": f"{topic}-{name}"}
         into = {**place, "topic": f"{topic}-{name}", "partitions": 1, "receipts_topic": f"{topic}-receipts", **sink}
         return PipelineSpec.model_validate({"name": f"{topic}-{name}", "source": source, "sink": into})
 
@@ -111,6 +111,13 @@ async def test_a_group_is_told_what_is_committed_and_nothing_else(
             while (state := await running.client.state(definition.pipeline_id)).status is Status.RUNNING:
                 await asyncio.sleep(0.1)
             assert state.status is ends, state.error
+        endless = spec("endless", until=None)
+        await running.client.create(endless)
+        await running.client.start(endless.pipeline_id)
+        while len(await broker.get(f"{topic}-endless")) < 520:
+            await asyncio.sleep(0.1)
+        await running.client.stop(endless.pipeline_id)
+        assert await committed("endless") == [500, 20]  # as soon as the stop is answered
     assert await committed("good") == [500, 20]
     assert await committed("bad") == [None, None]
     assert await broker.get(f"{topic}-bad") == []
