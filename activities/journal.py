@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from temporalio import activity
 
 from activities.link import CoordinatorLink
-from activities.names import APPEND, INGEST
+from activities.names import APPEND, INGEST, TAKE
 from activities.translate import failure, pipeline_error
 from dataflow.domain.events import PipelineDeleted
-from dataflow.domain.orders import Admission, AppendOrder, IngestAnswer, IngestOrder
+from dataflow.domain.orders import Admission, AppendOrder, IngestAnswer, IngestOrder, TakeOrder
 from dataflow.domain.state import ErrorType
 from dataflow.errors import Conflict, Corrupt
 from dataflow.inbox import Inbox
@@ -39,12 +39,17 @@ class JournalActivities:
         if order.report is not None:
             await self.link.report(order.report)
 
+    @activity.defn(name=TAKE.name)
+    async def take(self, order: TakeOrder) -> list[Admission]:
+        """Admit the batches. Repeating it changes nothing: a token finds its own batch admitted."""
+        return await self.inbox.admit(order.pipeline, order.batches)
+
     @activity.defn(name=INGEST.name)
     async def ingest(self, order: IngestOrder) -> IngestAnswer:
         """Admit the batch, then append its event. Repeating it changes nothing: the token finds its own batch admitted,
         the records their own places taken. A crash in between is made good by the repetition, which Temporal sees to;
         until then the caller has no answer, and its retry waits behind this one."""
-        admission = await self.inbox.admit(order.pipeline, order.batch_id, order.token)
+        [admission] = await self.inbox.admit(order.pipeline, [(order.batch_id, order.token)])
         if admission is Admission.NEW:
             await self.append(order.append)
         return IngestAnswer(admission=admission)

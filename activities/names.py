@@ -14,6 +14,7 @@ from dataflow.domain.coordinator.orders import (
     SurveyOrder,
 )
 from dataflow.domain.orders import (
+    Admission,
     AppendOrder,
     CompleteOrder,
     IngestAnswer,
@@ -23,6 +24,7 @@ from dataflow.domain.orders import (
     SegmentOrder,
     SegmentReport,
     SettleOrder,
+    TakeOrder,
 )
 from dataflow.domain.state import Plan, Rewind
 from dataflow.projections.orders import ProjectOrder, ProjectReport
@@ -44,7 +46,8 @@ PLAN = Activity("dataflow.plan", PlanOrder, Plan)
 MOVE = Activity("dataflow.move", SegmentOrder, SegmentReport)
 APPEND: Activity[AppendOrder, None] = Activity("dataflow.append", AppendOrder, type(None))
 LOCATE = Activity("dataflow.locate", LocateOrder, Rewind)
-INGEST = Activity("dataflow.ingest", IngestOrder, IngestAnswer)
+TAKE: Activity[TakeOrder, list[Admission]] = Activity("dataflow.take", TakeOrder, list[Admission])
+INGEST = Activity("dataflow.ingest", IngestOrder, IngestAnswer)  # of runs that took batches one by one
 SETTLE: Activity[SettleOrder, None] = Activity("dataflow.settle", SettleOrder, type(None))
 COMPLETE: Activity[CompleteOrder, dict[str, Any]] = Activity("dataflow.complete", CompleteOrder, dict[str, Any])
 

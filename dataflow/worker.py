@@ -66,7 +66,7 @@ async def working(
             client,
             task_queue=settings.task_queue,
             workflows=[PipelineWorkflow],
-            activities=[append.append, append.ingest, admission.admit, rewind.locate],
+            activities=[append.append, append.take, append.ingest, admission.admit, rewind.locate],
             max_concurrent_activities=1000,  # each waits for somebody else: the journal, the coordinator
             max_cached_workflows=settings.worker_cache,
             # After kill -9 the next task of a workflow waits this long for the dead worker's cache.

@@ -15,12 +15,12 @@ from temporalio.exceptions import ActivityError
 with workflow.unsafe.imports_passed_through():
     from pydantic import TypeAdapter
 
-    from activities.names import APPEND, INGEST
+    from activities.names import APPEND, INGEST, TAKE
     from dataflow.domain import commands as do
     from dataflow.domain.commands import Origin
     from dataflow.domain.coordinator.report import report_of
     from dataflow.domain.events import Event, seal
-    from dataflow.domain.orders import Admission, AppendOrder, IngestOrder
+    from dataflow.domain.orders import Admission, AppendOrder, IngestOrder, TakeOrder
     from dataflow.domain.pipeline import decide, evolve
     from dataflow.domain.progress import another_batch
     from dataflow.domain.state import PipelineState, Status
@@ -100,6 +100,32 @@ class Aggregate:
                     raise Retryable(f"batch {command.batch_id!r} waited for too long", hint="send it again")
                 if answer.admission is Admission.NEW:
                     self._move(after)
+        except DataFlowError as refused:
+            raise failure(refused) from refused
+
+    async def ingest_all(self, commands: Sequence[do.IngestBatch], origin: Origin) -> list[Admission]:
+        """Take pushed batches that are staged in the inbox, each once; what became of each. While the lock is held
+        nothing can change what was decided, and a workflow ends no handler half-way: what is admitted is recorded."""
+        try:
+            async with self._lock:
+                unknown = [command for command in commands if decide(self.state, command)]
+                if not unknown:
+                    return [Admission.REPEAT for _ in commands]
+                wanted = tuple((command.batch_id, command.token) for command in unknown)
+                try:
+                    answers = await start(
+                        TAKE, TakeOrder(pipeline=self.state.pipeline_id, batches=wanted), within=_LOST
+                    )
+                    found = {command.token: answer for command, answer in zip(unknown, answers, strict=True)}
+                    new = [command for command in unknown if found[command.token] is Admission.NEW]
+                    events = [event for command in new for event in decide(self.state, command)]
+                    if events:
+                        order, after = self._sealed(events, origin)
+                        await start(APPEND, order, within=_LOST)  # Invariant 3: the journal first
+                        self._move(after)
+                except ActivityError as failed:
+                    raise failed.cause or failed from failed
+                return [found.get(command.token, Admission.REPEAT) for command in commands]
         except DataFlowError as refused:
             raise failure(refused) from refused
 

@@ -16,7 +16,7 @@ from temporalio import workflow
 with workflow.unsafe.imports_passed_through():
     from dataflow.domain import commands as do
     from dataflow.domain.commands import Origin
-    from dataflow.domain.orders import Target
+    from dataflow.domain.orders import Admission, Target
     from dataflow.domain.state import Checkpoint, Metrics, PipelineError, PipelineState, Status
     from dataflow.errors import DataFlowError, Retryable
     from workflows.failures import check_type, failure
@@ -168,6 +168,17 @@ class PipelineWorkflow:
         if self._plane.heavy():  # continuing as new waits for every handler: no more of those that come in streams
             raise failure(Retryable("the pipeline's workflow is about to continue as new", code=CONTINUING))
         self._aggregate.check(command)
+
+    @workflow.update
+    async def ingest_all(self, commands: list[do.IngestBatch], origin: Origin = _SOMEBODY) -> list[Admission]:
+        found = await self._aggregate.ingest_all(commands, origin)
+        self._plane.yield_to_history()
+        return found
+
+    @ingest_all.validator
+    def _check_ingest_all(self, commands: list[do.IngestBatch], origin: Origin = _SOMEBODY) -> None:
+        for command in commands:
+            self._check_ingest(command, origin)
 
     @workflow.update
     async def update_checkpoint(self, checkpoint: Checkpoint, origin: Origin = _SOMEBODY) -> PipelineState:

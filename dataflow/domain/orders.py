@@ -134,6 +134,14 @@ class Admission(StrEnum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class TakeOrder:
+    """Let the source see batches that are stored in the inbox (id, token), in that order."""
+
+    pipeline: str
+    batches: tuple[tuple[str, str], ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class IngestAnswer:
     """Only the event of a NEW batch was appended."""
 

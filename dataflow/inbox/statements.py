@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
-from sqlalchemy import Connection, delete, func, insert, select, update
+from sqlalchemy import Connection, Select, delete, func, insert, select, update
 
 from dataflow.domain.orders import Admission
 from dataflow.inbox.tables import batches, blocks, staged, streams
@@ -32,48 +34,65 @@ class Block:
     payload: bytes
 
 
-def find(connection: Connection, pipeline: str, batch_id: str) -> Admitted | None:
-    row = connection.execute(
-        select(batches).where(batches.c.pipeline == pipeline, batches.c.batch_id == batch_id)
-    ).one_or_none()
-    if row is None:
-        return None
-    return Admitted(row.batch_id, row.digest, row.records, row.first_offset, row.source_offset, row.token)
+def find(connection: Connection, pipeline: str, batch_ids: Collection[str]) -> dict[str, Admitted]:
+    """Those that were admitted, by id."""
+    mine = (batches.c.pipeline == pipeline) & batches.c.batch_id.in_(batch_ids)
+    return {
+        row.batch_id: Admitted(row.batch_id, row.digest, row.records, row.first_offset, row.source_offset, row.token)
+        for row in connection.execute(select(batches).where(mine))
+    }
 
 
-def stage(connection: Connection, row: dict[str, object], forget_before: int) -> None:
-    """Keep a batch nobody sees yet, and forget those that nobody has asked for since `forget_before`."""
+def stage(connection: Connection, rows: Sequence[Mapping[str, object]], forget_before: int) -> None:
+    """Keep batches nobody sees yet, and forget those that nobody has asked for since `forget_before`."""
     connection.execute(delete(staged).where(staged.c.staged_at < forget_before))
-    connection.execute(insert(staged).values(row))
+    if rows:
+        connection.execute(insert(staged), list(rows))
 
 
-def drop(connection: Connection, token: str) -> None:
-    connection.execute(delete(staged).where(staged.c.token == token))
+def drop(connection: Connection, tokens: Collection[str]) -> None:
+    connection.execute(delete(staged).where(staged.c.token.in_(tokens)))
 
 
-def admit(connection: Connection, pipeline: str, batch_id: str, token: str, now: int) -> Admission:
-    """Give the staged batch its place. The transaction begins by locking the pipeline's counter, so admissions become
-    visible in the order of their offsets, and of two with one id the second finds the first."""
-    first = _locked(connection, pipeline)
-    known = find(connection, pipeline, batch_id)
-    if known is not None and known.token == token:
-        return Admission.NEW
-    row = connection.execute(select(staged).where(staged.c.token == token)).one_or_none()
-    if row is None:
-        return Admission.REPEAT if known is not None else Admission.GONE
-    drop(connection, token)
-    if known is not None:
-        return Admission.REPEAT if known.digest == row.digest else Admission.CONFLICT
-    following = first + row.records
-    common = {"pipeline": pipeline, "batch_id": batch_id, "first_offset": first, "admitted_at": now}
-    connection.execute(
-        insert(batches).values(
-            **common, digest=row.digest, records=row.records, source_offset=row.source_offset, token=token
-        )
-    )
-    connection.execute(insert(blocks).values(**common, next_offset=following, size=row.size, payload=row.payload))
-    connection.execute(update(streams).where(streams.c.pipeline == pipeline).values(next_offset=following))
-    return Admission.NEW
+def admit(connection: Connection, pipeline: str, wanted: Sequence[tuple[str, str]], now: int) -> list[Admission]:
+    """Give staged batches (id, token) their places, in that order. The transaction begins by locking the pipeline's
+    counter, so admissions become visible in the order of their offsets, and of two with one id the second finds the
+    first."""
+    following = _locked(connection, pipeline)
+    known = {
+        batch_id: (found.token, found.digest)
+        for batch_id, found in find(connection, pipeline, [batch_id for batch_id, _ in wanted]).items()
+    }
+    waiting = {row.token: row for row in connection.execute(_staged([token for _, token in wanted]))}
+    answers: list[Admission] = []
+    taken: list[dict[str, object]] = []
+    shown: list[dict[str, object]] = []
+    for batch_id, token in wanted:
+        before, row = known.get(batch_id), waiting.get(token)
+        if before is not None and before[0] == token:
+            answers.append(Admission.NEW)
+        elif row is None:
+            answers.append(Admission.GONE if before is None else Admission.REPEAT)
+        elif before is not None:
+            answers.append(Admission.REPEAT if before[1] == row.digest else Admission.CONFLICT)
+        else:
+            first, following = following, following + row.records
+            common = {"pipeline": pipeline, "batch_id": batch_id, "first_offset": first, "admitted_at": now}
+            entry = {"digest": row.digest, "records": row.records, "source_offset": row.source_offset, "token": token}
+            taken.append({**common, **entry})
+            shown.append({**common, "next_offset": following, "size": row.size, "payload": row.payload})
+            known[batch_id] = (token, row.digest)
+            answers.append(Admission.NEW)
+    drop(connection, list(waiting))
+    if taken:
+        connection.execute(insert(batches), taken)
+        connection.execute(insert(blocks), shown)
+        connection.execute(update(streams).where(streams.c.pipeline == pipeline).values(next_offset=following))
+    return answers
+
+
+def _staged(tokens: Collection[str]) -> Select[Any]:
+    return select(staged).where(staged.c.token.in_(tokens))
 
 
 def _locked(connection: Connection, pipeline: str) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TypeVar
 from uuid import uuid4
@@ -16,7 +16,7 @@ from sqlalchemy.exc import IntegrityError
 
 from dataflow.domain.orders import Admission
 from dataflow.domain.progress import another_batch
-from dataflow.errors import Corrupt, Rejected
+from dataflow.errors import Conflict, Corrupt, Rejected
 from dataflow.inbox import statements as sql
 from dataflow.inbox.batch import Batch
 from dataflow.inbox.statements import Admitted, Block
@@ -27,6 +27,8 @@ __all__ = ["Admission", "Admitted", "Block", "Inbox"]
 STAGED_SECONDS = 86_400.0
 """How long a batch that nobody admits is kept. Far longer than a request may take; a caller who is later than that is
 told to send the batch again."""
+
+_TRANSACTION = 16 * 2**20  # bytes that are staged at once
 
 T = TypeVar("T")
 
@@ -56,47 +58,63 @@ class Inbox:
         if engine is not None:
             engine.dispose()
 
-    async def stage(self, pipeline: str, batch: Batch) -> Admitted | str:
-        """Store the batch where no source sees it: its token. Durable once this returns. A batch that was admitted
-        before is not stored again: what is known of it. `Conflict` where another batch had that id."""
-        token = uuid4().hex
-        now = self._now()
-        row = {
-            "token": token,
-            "pipeline": pipeline,
-            "batch_id": batch.id,
-            "digest": batch.digest,
-            "records": batch.records,
-            "source_offset": batch.source_offset,
-            "staged_at": now,
-            "size": len(batch.lines),
-            "payload": await asyncio.to_thread(_packed, batch.lines),
-        }
-
-        def put(connection: Connection) -> Admitted | str:
-            known = sql.find(connection, pipeline, batch.id)
-            if known is not None:
-                return known
-            sql.stage(connection, row, now - round(STAGED_SECONDS * 1000))
-            return token
-
-        found = await self._write(put)
-        if isinstance(found, Admitted) and found.digest != batch.digest:
-            raise another_batch(pipeline, batch.id)
+    async def stage(self, pipeline: str, batches: Sequence[Batch]) -> list[Admitted | str | Conflict]:
+        """Store batches where no source sees them: for each its token. Durable once this returns. A batch that was
+        admitted before is not stored again: what is known of it; or `Conflict`, where another batch had that id."""
+        packed = await asyncio.to_thread(lambda: [_packed(batch.lines) for batch in batches])
+        found: list[Admitted | str | Conflict] = []
+        for part in _bounded(packed):
+            found += await self._stage(pipeline, batches[part], packed[part])
         return found
 
-    async def find(self, pipeline: str, batch_id: str) -> Admitted | None:
-        """What is known of a batch that was admitted."""
-        return await self._read(lambda connection: sql.find(connection, pipeline, batch_id))
-
-    async def drop(self, token: str) -> None:
-        """Forget a staged batch. One that was admitted stays. Repeatable."""
-        await self._write(lambda connection: sql.drop(connection, token))
-
-    async def admit(self, pipeline: str, batch_id: str, token: str) -> Admission:
-        """Let the source see the staged batch, once. Repeatable; durable once it returns."""
+    async def _stage(
+        self, pipeline: str, batches: Sequence[Batch], packed: Sequence[bytes]
+    ) -> list[Admitted | str | Conflict]:
         now = self._now()
-        return await self._write(lambda connection: sql.admit(connection, pipeline, batch_id, token, now))
+
+        def put(connection: Connection) -> list[Admitted | str | Conflict]:
+            known = sql.find(connection, pipeline, [batch.id for batch in batches])
+            found: list[Admitted | str | Conflict] = []
+            rows: list[Mapping[str, object]] = []
+            for batch, payload in zip(batches, packed, strict=True):
+                before = known.get(batch.id)
+                if before is not None:
+                    found.append(before if before.digest == batch.digest else another_batch(pipeline, batch.id))
+                    continue
+                token = uuid4().hex
+                found.append(token)
+                rows.append(
+                    {
+                        "token": token,
+                        "pipeline": pipeline,
+                        "batch_id": batch.id,
+                        "digest": batch.digest,
+                        "records": batch.records,
+                        "source_offset": batch.source_offset,
+                        "staged_at": now,
+                        "size": len(batch.lines),
+                        "payload": payload,
+                    }
+                )
+            sql.stage(connection, rows, now - round(STAGED_SECONDS * 1000))
+            return found
+
+        return await self._write(put)
+
+    async def find(self, pipeline: str, batch_ids: Collection[str]) -> Mapping[str, Admitted]:
+        """What is known of batches that were admitted, by id."""
+        return await self._read(lambda connection: sql.find(connection, pipeline, batch_ids))
+
+    async def drop(self, tokens: Collection[str]) -> None:
+        """Forget staged batches. Those that were admitted stay. Repeatable."""
+        if tokens:
+            await self._write(lambda connection: sql.drop(connection, tokens))
+
+    async def admit(self, pipeline: str, wanted: Sequence[tuple[str, str]]) -> list[Admission]:
+        """Let the source see staged batches (id, token), each once, in that order and all in one act. Repeatable;
+        durable once it returns."""
+        now = self._now()
+        return await self._write(lambda connection: sql.admit(connection, pipeline, wanted, now))
 
     async def extent(self, pipeline: str) -> tuple[int, int]:
         """The first offset that is still kept, and the one the next record will have."""
@@ -187,6 +205,18 @@ def lines_of(block: Block) -> list[bytes]:
     if len(lines) != block.next_offset - block.first_offset:
         raise Corrupt(f"the batch {block.batch_id!r} in the inbox has {len(lines)} records, not those that were pushed")
     return lines
+
+
+def _bounded(packed: Sequence[bytes]) -> Iterator[slice]:
+    """Parts of about `_TRANSACTION` bytes at most, one batch at least."""
+    start = size = 0
+    for index, payload in enumerate(packed):
+        if index > start and size + len(payload) > _TRANSACTION:
+            yield slice(start, index)
+            start, size = index, 0
+        size += len(payload)
+    if packed:
+        yield slice(start, len(packed))
 
 
 def _packed(lines: bytes) -> bytes:

@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Any
 from uuid import uuid4
 
@@ -26,14 +27,15 @@ from temporalio.common import QueryRejectCondition, SearchAttributeKey, Workflow
 from temporalio.contrib.pydantic import pydantic_data_converter
 from temporalio.exceptions import WorkflowAlreadyStartedError
 
+from activities.together import Together
 from dataflow.domain.commands import IngestBatch, Origin, UpdateConfig
-from dataflow.domain.orders import Target
+from dataflow.domain.orders import Admission, Target
 from dataflow.domain.spec import PipelineSpec
 from dataflow.domain.state import PipelineState
-from dataflow.errors import NotFound, Rejected, Retryable
+from dataflow.errors import DataFlowError, NotFound, Rejected, Retryable
 from dataflow.inbox import Batch, Inbox
 from dataflow.sdk.failures import translated
-from dataflow.sdk.ingest import Ingested, ingest
+from dataflow.sdk.ingest import TOGETHER, Ingested, ingest
 from dataflow.sdk.progress import Progress, combine
 from dataflow.sdk.system import System
 from workflows.names import PIPELINE, Carried, Tuning, workflow_id
@@ -82,6 +84,7 @@ class Client:
         self._tuning = tuning or Tuning()
         self.system = System(temporal, task_queue, self._actor)
         self._inbox = inbox
+        self._pushing: dict[str, Together[Batch, Ingested | DataFlowError]] = {}
 
     async def create(self, spec: PipelineSpec) -> PipelineState:
         """Create the pipeline; `Conflict` where its id exists, or existed and was deleted."""
@@ -178,13 +181,25 @@ class Client:
         if self._inbox is None:
             raise Rejected("this client has no inbox", code="NO_INBOX", hint="push over HTTP, or give it one")
         batch = await asyncio.to_thread(Batch.of, batch_id, records, source_offset)
-
-        async def command(order: IngestBatch) -> None:
-            with translated(pipeline):
-                await self._handle(pipeline).execute_update("ingest", args=[order, self._origin()])
-
+        if pipeline not in self._pushing:
+            self._pushing[pipeline] = Together(partial(self._ingest, self._inbox, pipeline), TOGETHER)
         with translated(pipeline):
-            return await ingest(self._inbox, pipeline, batch, command, _ANSWER)
+            found = await self._pushing[pipeline](batch)
+        if isinstance(found, DataFlowError):
+            raise found
+        return found
+
+    async def _ingest(
+        self, inbox: Inbox, pipeline: str, batches: Sequence[Batch]
+    ) -> Sequence[Ingested | DataFlowError]:
+        async def command(orders: list[IngestBatch]) -> Sequence[Admission]:
+            with translated(pipeline):
+                admissions: list[Admission] = await self._handle(pipeline).execute_update(
+                    "ingest_all", args=[orders, self._origin()], result_type=list[Admission]
+                )
+                return admissions
+
+        return await ingest(inbox, pipeline, batches, command, _ANSWER)
 
     async def delete(self, pipeline: str) -> PipelineState:
         """Retire for good; its events stay."""

@@ -1,4 +1,5 @@
-"""Pushing a batch: into the inbox first, then past the pipeline, whose workflow admits it.
+"""Pushing batches: into the inbox first, then past the pipeline, whose workflow admits them. What is pushed to one
+pipeline while others are on their way goes together: one transaction, one command, one entry of the journal for each.
 
 What can go wrong on the way, and why no record is lost or doubled:
 
@@ -13,14 +14,21 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 from dataflow.domain.commands import IngestBatch
+from dataflow.domain.orders import Admission
 from dataflow.domain.progress import another_batch
-from dataflow.errors import Corrupt, Rejected, Retryable
+from dataflow.errors import Conflict, Corrupt, DataFlowError, Rejected, Retryable
 from dataflow.inbox import Admitted, Batch, Inbox
 from workflows.names import CONTINUING
+
+T = TypeVar("T")
+
+TOGETHER = 250
+"""Batches of one command at most."""
 
 BUSY = "BUSY"
 """Code of a refusal by Temporal: too many updates of one workflow at once."""
@@ -46,36 +54,70 @@ class Ingested:
 
 
 async def ingest(
-    inbox: Inbox, pipeline: str, batch: Batch, command: Callable[[IngestBatch], Awaitable[object]], within: float
-) -> Ingested:
-    """Push the batch; `command` brings the order to the pipeline. Waits up to `within` seconds for a pipeline that is
-    busy. Raises what `Inbox.stage` and the pipeline raise."""
-    staged = await inbox.stage(pipeline, batch)
-    if isinstance(staged, Admitted):
-        return _answer(pipeline, staged, repeated=True)
-    order = IngestBatch(batch_id=batch.id, record_count=batch.records, source_offset=batch.source_offset, token=staged)
-    try:
-        await _patiently(lambda: command(order), within)
-    except Rejected:
-        await inbox.drop(staged)
-        raise
-    admitted = await inbox.find(pipeline, batch.id)
+    inbox: Inbox,
+    pipeline: str,
+    batches: Sequence[Batch],
+    command: Callable[[list[IngestBatch]], Awaitable[Sequence[Admission]]],
+    within: float,
+) -> list[Ingested | DataFlowError]:
+    """Push batches, each for itself: its answer, or why it is not taken. `command` brings the orders to the pipeline.
+    Waits up to `within` seconds for a pipeline that is busy. Raises what `Inbox.stage` and the pipeline raise, where
+    that is the same for all of them."""
+    staged = await inbox.stage(pipeline, batches)
+    orders = [
+        IngestBatch(batch_id=batch.id, record_count=batch.records, source_offset=batch.source_offset, token=token)
+        for batch, token in zip(batches, staged, strict=True)
+        if isinstance(token, str)
+    ]
+    known: Mapping[str, Admitted] = {}
+    refused: DataFlowError | None = None
+    admissions: dict[str, Admission] = {}
+    if orders:
+        tokens = [order.token for order in orders]
+        try:
+            admissions = dict(zip(tokens, await _patiently(lambda: command(orders), within), strict=True))
+        except Rejected as error:
+            refused = error
+        except Retryable as error:  # it is open what became of them, so they stay
+            return [error if isinstance(one, str) else _told(pipeline, one) for one in staged]
+        known = await inbox.find(pipeline, [order.batch_id for order in orders])
+        mine = {one.token for one in known.values()}
+        await inbox.drop([token for token in tokens if token not in mine])
+    found: list[Ingested | DataFlowError] = []
+    for batch, one in zip(batches, staged, strict=True):
+        if not isinstance(one, str):
+            found.append(_told(pipeline, one))
+        elif refused is not None:
+            found.append(refused)
+        else:
+            found.append(_taken(pipeline, batch, one, admissions[one], known.get(batch.id)))
+    return found
+
+
+def _taken(
+    pipeline: str, batch: Batch, token: str, admission: Admission, admitted: Admitted | None
+) -> Ingested | DataFlowError:
+    if admission is Admission.GONE:
+        return Retryable(f"batch {batch.id!r} waited for too long", hint="send it again")
     if admitted is None:
-        raise Corrupt(f"batch {batch.id!r} was recorded by {pipeline} and is not in the inbox: is it another one?")
-    if admitted.token != staged:
-        await inbox.drop(staged)
-        if admitted.digest != batch.digest:
-            raise another_batch(pipeline, batch.id)
-    return _answer(pipeline, admitted, repeated=admitted.token != staged)
+        told = f"batch {batch.id!r} was recorded by {pipeline} and is not in the inbox: is it another one?"
+        return Corrupt(told)
+    if admitted.token != token and admitted.digest != batch.digest:
+        return another_batch(pipeline, batch.id)
+    return _answer(pipeline, admitted, repeated=admitted.token != token)
 
 
-async def _patiently(send: Callable[[], Awaitable[object]], within: float) -> None:
+def _told(pipeline: str, known: Admitted | Conflict) -> Ingested | DataFlowError:
+    """Of a batch that needed no order."""
+    return known if isinstance(known, Conflict) else _answer(pipeline, known, repeated=True)
+
+
+async def _patiently(send: Callable[[], Awaitable[T]], within: float) -> T:
     async with asyncio.timeout(within):
         pause = 0.05
         while True:
             try:
-                await send()
-                return
+                return await send()
             except Retryable as busy:
                 if busy.code not in (CONTINUING, BUSY):
                     raise

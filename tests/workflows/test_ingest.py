@@ -151,7 +151,7 @@ async def test_every_other_state_refuses_in_its_own_words_and_nothing_lands_late
     await client.start(world.name)
     await landed(world, 10)
     for state in said:
-        assert await inbox_of(world).find(world.name, f"refused-{state}") is None
+        assert not await inbox_of(world).find(world.name, [f"refused-{state}"])
     taken = await client.ingest(world.name, records(10, 10), batch_id="refused-paused")
     assert taken.first_offset == 10
     await landed(world, 20)
@@ -245,14 +245,16 @@ async def test_a_request_from_long_ago_finds_that_its_batch_was_taken(world: Any
     client = world.platform.client
     await client.create(spec(world))
     await client.start(world.name)
-    late = str(await inbox_of(world).stage(world.name, Batch.of("b1", records(0, 10))))
+    [late] = await inbox_of(world).stage(world.name, [Batch.of("b1", records(0, 10))])
     await client.ingest(world.name, records(0, 10), batch_id="b1")
     await landed(world, 10)
     await client.stop(world.name)
     await client.reset(world.name, from_start=True)
     await client.start(world.name)
-    order = IngestBatch(batch_id="b1", record_count=10, source_offset=0, token=late)
-    await client.temporal.get_workflow_handle(workflow_id(world.name)).execute_update("ingest", args=[order, Origin()])
+    order = IngestBatch(batch_id="b1", record_count=10, source_offset=0, token=str(late))
+    handle = client.temporal.get_workflow_handle(workflow_id(world.name))
+    assert await handle.execute_update("ingest_all", args=[[order], Origin()]) == ["repeat"]
+    await handle.execute_update("ingest", args=[order, Origin()])  # as clients of before ask for it
     assert (await world.state()).recent_batches == ()
     await client.ingest(world.name, records(10, 1), batch_id="b2")
     await landed(world, 11)
@@ -311,17 +313,15 @@ async def test_a_caller_that_goes_away_and_comes_back(world: Any, monkeypatch: p
     await client.create(spec(world))
     await client.start(world.name)
     if moment == "staged":  # gone between the inbox and the command
-        token = await inbox_of(world).stage(world.name, Batch.of("b1", records(0, 10)))
+        [token] = await inbox_of(world).stage(world.name, [Batch.of("b1", records(0, 10))])
         assert isinstance(token, str)
     else:  # gone between the command and its answer
-
-        async def gone(self: Inbox, pipeline: str, batch_id: str) -> None:
-            raise asyncio.CancelledError
-
-        with monkeypatch.context() as patch:
-            patch.setattr(Inbox, "find", gone)
-            with pytest.raises(asyncio.CancelledError):
-                await client.ingest(world.name, records(0, 10), batch_id="b1")
+        gone = asyncio.create_task(client.ingest(world.name, records(0, 10), batch_id="b1"))
+        while not await inbox_of(world).find(world.name, ["b1"]):
+            await asyncio.sleep(0)
+        gone.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await gone
     taken = await client.ingest(world.name, records(0, 10), batch_id="b1")
     assert (str(taken), taken.first_offset, taken.repeated) == ("10/0", 0, moment == "sent")
     await client.ingest(world.name, records(10, 1), batch_id="b2")
@@ -389,3 +389,28 @@ async def test_records_are_forgotten_when_every_sink_has_them(new_world: Callabl
             await asyncio.sleep(0.02)
         assert memory.store(name).rows["n"].to_list() == list(range(20))
     await client.stop(world.name)
+
+
+async def test_small_batches_go_together(world: Any) -> None:
+    """Many callers at once need few commands, and each still has its own answer, event and place."""
+    client, most = world.platform.client, 400
+    await client.create(spec(world))
+    await client.start(world.name)
+    answers = await asyncio.gather(
+        *(client.ingest(world.name, records(2 * n, 2), batch_id=f"b{n}") for n in range(most)),
+        client.ingest(world.name, records(0, 3), batch_id="b0"),  # another one of that id
+        return_exceptions=True,
+    )
+    assert isinstance(answers.pop(), Conflict)
+    taken = sorted(answer.first_offset for answer in answers)
+    assert taken == list(range(0, 2 * most, 2))
+    await landed(world, 2 * most)
+    await client.stop(world.name)
+    assert sorted(world.numbers) == list(range(2 * most))
+    own = [r async for r in world.platform.journal.read(world.name) if r.type == "BatchIngested"]
+    pushed = [r.payload["batch_id"] for r in own if not r.payload["lane"]]
+    assert sorted(pushed) == sorted(f"b{n}" for n in range(most))
+    handle = client.temporal.get_workflow_handle(workflow_id(world.name))
+    history = await handle.fetch_history()
+    updates = [e for e in history.events if e.HasField("workflow_execution_update_accepted_event_attributes")]
+    assert len(updates) < most / 10

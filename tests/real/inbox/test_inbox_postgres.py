@@ -29,8 +29,11 @@ async def test_many_writers_and_a_reader_that_follows(postgres_url: str) -> None
                 at = block.next_offset
 
     async def push(box: Inbox, number: int) -> Admission | Admitted:
-        token = await box.stage("orders", batch(number))
-        return token if isinstance(token, Admitted) else await box.admit("orders", f"b{number}", token)
+        [token] = await box.stage("orders", [batch(number)])
+        if isinstance(token, Admitted):
+            return token
+        [found] = await box.admit("orders", [(f"b{number}", str(token))])
+        return found
 
     following = asyncio.create_task(follow())
     try:
@@ -39,12 +42,13 @@ async def test_many_writers_and_a_reader_that_follows(postgres_url: str) -> None
             await following
         assert found.count(Admission.NEW) == count
         assert sorted(read) == sorted(b'{"n":%d}' % n for n in range(3 * count))
-        token = str(await boxes[1].stage("orders", Batch.of("c", [{"n": 1}])))
+        [token] = await boxes[1].stage("orders", [Batch.of("c", [{"n": 1}])])
         for _ in range(2):
-            assert await boxes[2].admit("orders", "c", token) is Admission.NEW
+            assert await boxes[2].admit("orders", [("c", str(token))]) == [Admission.NEW]
         assert await boxes[3].settle("orders", 3 * count, keep=-1) == count
         assert await boxes[0].extent("orders") == (3 * count, 3 * count + 1)
-        assert isinstance(await boxes[0].stage("orders", batch(1)), Admitted)
+        [known] = await boxes[0].stage("orders", [batch(1)])
+        assert isinstance(known, Admitted)
     finally:
         following.cancel()
         for box in boxes:
@@ -60,11 +64,11 @@ async def test_two_that_open_it_first_at_once(postgres_url: str) -> None:
 
 async def test_a_connection_that_is_cut_is_opened_again(postgres_url: str) -> None:
     box = Inbox(postgres_url)
-    token = str(await box.stage("orders", batch(0)))
+    [token] = await box.stage("orders", [batch(0)])
     with psycopg.connect(postgres_url, autocommit=True) as admin:
         admin.execute(
             "select pg_terminate_backend(pid) from pg_stat_activity "
             "where datname = current_database() and pid <> pg_backend_pid()"
         )
-    assert await box.admit("orders", "b0", token) is Admission.NEW
+    assert await box.admit("orders", [("b0", str(token))]) == [Admission.NEW]
     box.close()

@@ -39,8 +39,8 @@ def push(tmp_path: Path) -> Callable[[list[dict[str, Any]]], None]:
     def put(records: list[dict[str, Any]]) -> None:
         async def run() -> None:
             name = f"b{next(count)}"
-            token = await box.stage("orders", Batch.of(name, records))
-            assert await box.admit("orders", name, str(token)) is Admission.NEW
+            [token] = await box.stage("orders", [Batch.of(name, records)])
+            assert await box.admit("orders", [(name, str(token))]) == [Admission.NEW]
 
         asyncio.run(run())
 

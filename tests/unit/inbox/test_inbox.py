@@ -41,17 +41,27 @@ def inbox(tmp_path: Path, clock: Clock) -> Iterator[Inbox]:
     made.close()
 
 
+async def staged_one(inbox: Inbox, pipeline: str, batch: Batch) -> Admitted | str:
+    [found] = await inbox.stage(pipeline, [batch])
+    if isinstance(found, Conflict):
+        raise found
+    return found
+
+
+async def admitted_one(inbox: Inbox, pipeline: str, batch_id: str, token: str) -> Admission:
+    [found] = await inbox.admit(pipeline, [(batch_id, token)])
+    return found
+
+
 def batch(name: str, first: int = 0, count: int = 3) -> Batch:
     return Batch.of(name, [{"n": n} for n in range(first, first + count)])
 
 
 async def pushed(inbox: Inbox, name: str, first: int = 0, count: int = 3, pipeline: str = "orders") -> Admitted:
-    token = await inbox.stage(pipeline, batch(name, first, count))
+    token = await staged_one(inbox, pipeline, batch(name, first, count))
     assert isinstance(token, str)
-    assert await inbox.admit(pipeline, name, token) is Admission.NEW
-    found = await inbox.find(pipeline, name)
-    assert found is not None
-    return found
+    assert await admitted_one(inbox, pipeline, name, token) is Admission.NEW
+    return (await inbox.find(pipeline, [name]))[name]
 
 
 async def everything(inbox: Inbox, pipeline: str = "orders", offset: int = 0) -> list[bytes]:
@@ -65,7 +75,7 @@ async def everything(inbox: Inbox, pipeline: str = "orders", offset: int = 0) ->
 
 
 async def test_only_admitted_records_are_read_and_their_offsets_have_no_gaps(inbox: Inbox) -> None:
-    await inbox.stage("orders", batch("never"))
+    await staged_one(inbox, "orders", batch("never"))
     assert (await pushed(inbox, "b1")).first_offset == 0
     assert (await pushed(inbox, "b2", 3, 2)).first_offset == 3
     assert (await pushed(inbox, "b1", 100, pipeline="others")).first_offset == 0
@@ -91,39 +101,39 @@ async def test_a_read_is_bounded_by_records_and_bytes(inbox: Inbox) -> None:
 
 
 async def test_the_same_token_again_is_new_again_and_another_is_a_repeat(inbox: Inbox) -> None:
-    first, second = [await inbox.stage("orders", batch("b1")) for _ in range(2)]
-    other = await inbox.stage("orders", batch("b1", 50))
+    first, second = [await staged_one(inbox, "orders", batch("b1")) for _ in range(2)]
+    other = await staged_one(inbox, "orders", batch("b1", 50))
     assert first != second
     for _ in range(3):
-        assert await inbox.admit("orders", "b1", str(first)) is Admission.NEW
-    assert await inbox.admit("orders", "b1", str(second)) is Admission.REPEAT
-    assert await inbox.admit("orders", "b1", str(second)) is Admission.REPEAT
-    assert await inbox.admit("orders", "b1", str(other)) is Admission.CONFLICT
+        assert await admitted_one(inbox, "orders", "b1", str(first)) is Admission.NEW
+    assert await admitted_one(inbox, "orders", "b1", str(second)) is Admission.REPEAT
+    assert await admitted_one(inbox, "orders", "b1", str(second)) is Admission.REPEAT
+    assert await admitted_one(inbox, "orders", "b1", str(other)) is Admission.CONFLICT
     assert await everything(inbox) == [b'{"n":0}', b'{"n":1}', b'{"n":2}']
 
 
 async def test_a_batch_that_was_admitted_is_not_staged_again(inbox: Inbox) -> None:
     known = await pushed(inbox, "b1")
-    assert await inbox.stage("orders", batch("b1")) == known
+    assert await staged_one(inbox, "orders", batch("b1")) == known
     with pytest.raises(Conflict, match="pushed before with other records"):
-        await inbox.stage("orders", batch("b1", 7))
+        await staged_one(inbox, "orders", batch("b1", 7))
 
 
 async def test_what_was_dropped_or_forgotten_cannot_be_admitted(inbox: Inbox, clock: Clock) -> None:
-    dropped = str(await inbox.stage("orders", batch("b1")))
-    await inbox.drop(dropped)
-    await inbox.drop(dropped)
-    assert await inbox.admit("orders", "b1", dropped) is Admission.GONE
-    forgotten = str(await inbox.stage("orders", batch("b2")))
+    dropped = str(await staged_one(inbox, "orders", batch("b1")))
+    await inbox.drop([dropped])
+    await inbox.drop([dropped])
+    assert await admitted_one(inbox, "orders", "b1", dropped) is Admission.GONE
+    forgotten = str(await staged_one(inbox, "orders", batch("b2")))
     clock.now += STAGED_SECONDS + 1
-    await inbox.stage("orders", batch("b3"))
-    assert await inbox.admit("orders", "b2", forgotten) is Admission.GONE
+    await staged_one(inbox, "orders", batch("b3"))
+    assert await admitted_one(inbox, "orders", "b2", forgotten) is Admission.GONE
     assert await everything(inbox) == []
 
 
 async def test_dropping_does_not_touch_what_was_admitted(inbox: Inbox) -> None:
     admitted = await pushed(inbox, "b1")
-    await inbox.drop(admitted.token)
+    await inbox.drop([admitted.token])
     assert len(await everything(inbox)) == 3
 
 
@@ -137,7 +147,7 @@ async def test_settled_records_go_once_they_are_old_and_their_ids_never(inbox: I
     with pytest.raises(Rejected, match="begins at 3") as lost:
         await inbox.read("orders", 0)
     assert lost.value.code == "LOST_OFFSETS"
-    assert isinstance(await inbox.stage("orders", batch("b0")), Admitted)
+    assert isinstance(await staged_one(inbox, "orders", batch("b0")), Admitted)
     assert await inbox.settle("orders", 9, keep=0) == 2
     assert await inbox.extent("orders") == (9, 9)
     assert (await pushed(inbox, "b9", 9)).first_offset == 9
@@ -149,7 +159,7 @@ async def test_a_retired_pipeline_leaves_only_its_ids(inbox: Inbox) -> None:
     for _ in range(2):
         await inbox.retire("orders")
     assert await inbox.extent("orders") == (3, 3)
-    assert await inbox.find("orders", "b1") is not None
+    assert "b1" in await inbox.find("orders", ["b1"])
     assert len(await everything(inbox, "others")) == 3
 
 
@@ -168,8 +178,8 @@ async def test_many_at_once_from_several_connections(tmp_path: Path) -> None:
     boxes = [Inbox(f"sqlite:///{tmp_path / 'inbox.db'}") for _ in range(3)]
 
     async def push(box: Inbox, n: int) -> Admission | None:
-        token = await box.stage("orders", batch(f"b{n}", 2 * n, 2))
-        return await box.admit("orders", f"b{n}", token) if isinstance(token, str) else None
+        token = await staged_one(box, "orders", batch(f"b{n}", 2 * n, 2))
+        return await admitted_one(box, "orders", f"b{n}", token) if isinstance(token, str) else None
 
     try:
         found = await asyncio.gather(*(push(box, n) for n in range(30) for box in boxes))
@@ -186,9 +196,9 @@ def _push_for_ever(url: str, order: list[int]) -> None:
     async def run() -> None:
         box = Inbox(url)
         for n in order:
-            token = await box.stage("orders", batch(f"b{n}", 4 * n, 4))
+            token = await staged_one(box, "orders", batch(f"b{n}", 4 * n, 4))
             if isinstance(token, str):
-                await box.admit("orders", f"b{n}", token)
+                await admitted_one(box, "orders", f"b{n}", token)
 
     asyncio.run(run())
 
@@ -292,3 +302,30 @@ class TestBatch:
 
     def test_whole_numbers_of_any_size_are_kept(self) -> None:
         assert Batch.of("b", [{"a": 2**80}]).lines == b'{"a":%d}' % 2**80
+
+
+async def test_many_at_once_are_what_one_after_the_other_would_be(inbox: Inbox, tmp_path: Path) -> None:
+    known = await pushed(inbox, "b0")
+    again, clash, *tokens = await inbox.stage(
+        "orders", [batch("b0"), batch("b0", 9), batch("b1", 3), batch("b2", 6), batch("b2", 6), batch("b2", 50)]
+    )
+    assert again == known and isinstance(clash, Conflict)
+    one, two, same, other = map(str, tokens)
+    wanted = [("b1", one), ("b2", two), ("b2", same), ("b2", other), ("b9", "nobody's")]
+    expected = [Admission.NEW, Admission.NEW, Admission.REPEAT, Admission.CONFLICT, Admission.GONE]
+    assert await inbox.admit("orders", wanted) == expected
+    answers = [Admission.NEW, Admission.NEW, Admission.REPEAT, Admission.REPEAT, Admission.GONE]
+    assert await inbox.admit("orders", wanted) == answers  # done again, as after a crash: what is new stays new
+    assert await everything(inbox) == [b'{"n":%d}' % n for n in range(9)]
+    found = await inbox.find("orders", ["b0", "b1", "b2", "b3"])
+    assert {name: one.first_offset for name, one in found.items()} == {"b0": 0, "b1": 3, "b2": 6}
+    with sqlite3.connect(tmp_path / "inbox.db") as db:
+        assert db.execute("select count(*) from inbox_staged").fetchone() == (0,)
+
+
+async def test_large_batches_are_staged_in_several_transactions(inbox: Inbox, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("dataflow.inbox.store._TRANSACTION", 100)
+    found = await inbox.stage("orders", [batch(f"b{n}", 3 * n) for n in range(20)])
+    wanted = [(f"b{n}", str(token)) for n, token in enumerate(found)]
+    assert set(await inbox.admit("orders", wanted)) == {Admission.NEW}
+    assert await everything(inbox) == [b'{"n":%d}' % n for n in range(60)]

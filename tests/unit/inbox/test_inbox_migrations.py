@@ -31,9 +31,9 @@ def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
 async def push(url: str, name: str) -> Admission:
     inbox = Inbox(url)
     try:
-        token = await inbox.stage("orders", Batch.of(name, [{"n": 1}, {"n": 2}]))
-        assert isinstance(token, str)
-        return await inbox.admit("orders", name, token)
+        [token] = await inbox.stage("orders", [Batch.of(name, [{"n": 1}, {"n": 2}])])
+        [found] = await inbox.admit("orders", [(name, str(token))])
+        return found
     finally:
         inbox.close()
 
