@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Sequence
 from datetime import timedelta
 from typing import Any
@@ -35,6 +36,9 @@ PATIENCE = 5.0
 ANSWER = 10.0
 """Seconds that a start waits for the coordinator's answer."""
 
+COMPLAINTS = 10.0
+"""Seconds between two lines of the log about reports that could not be delivered."""
+
 NOT_REACHED = (RPCError, TimeoutError, WorkflowUpdateFailedError, WorkflowUpdateRPCTimeoutOrCancelledError)
 """What it looks like when the coordinator does not answer: the client reports a cancelled update as the last."""
 
@@ -55,6 +59,7 @@ class CoordinatorLink:
         self._requests: Together[AdmissionRequest, Decision] = Together(self._send_requests, 200)
         self._missed: dict[str, PipelineReport] = {}
         self._beats: dict[str, tuple[int, int]] = {}
+        self._unsaid, self._complained = 0, -COMPLAINTS
 
     async def report(self, report: PipelineReport) -> None:
         """Tell what a pipeline has become. One that has not changed is told of with the next `beat`."""
@@ -65,10 +70,18 @@ class CoordinatorLink:
             async with asyncio.timeout(PATIENCE):
                 await self._reports(report)
         except (RPCError, TimeoutError) as error:
-            _log.warning("the coordinator is not told of %s yet: %s", report.pipeline_id, error or "no answer")
+            self._complain(report.pipeline_id, str(error) or "no answer")
             known = self._missed.get(report.pipeline_id)
             if known is None or known.version <= report.version:
                 self._missed[report.pipeline_id] = report
+
+    def _complain(self, pipeline: str, why: str) -> None:
+        """One line for many: in a storm thousands have to wait at the same moment."""
+        self._unsaid += 1
+        if time.monotonic() - self._complained >= COMPLAINTS:
+            others = f" and of {self._unsaid - 1} others" if self._unsaid > 1 else ""
+            _log.warning("the coordinator is not told of %s%s yet: %s", pipeline, others, why)
+            self._unsaid, self._complained = 0, time.monotonic()
 
     async def admit(self, request: AdmissionRequest) -> Decision:
         """May this pipeline start? `UNANSWERED` where nobody says so in time."""
