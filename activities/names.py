@@ -47,7 +47,7 @@ MOVE = Activity("dataflow.move", SegmentOrder, SegmentReport)
 APPEND: Activity[AppendOrder, None] = Activity("dataflow.append", AppendOrder, type(None))
 LOCATE = Activity("dataflow.locate", LocateOrder, Rewind)
 TAKE: Activity[TakeOrder, list[Admission]] = Activity("dataflow.take", TakeOrder, list[Admission])
-INGEST = Activity("dataflow.ingest", IngestOrder, IngestAnswer)  # of runs that took batches one by one
+INGEST = Activity("dataflow.ingest", IngestOrder, IngestAnswer)  # of a batch that comes alone
 SETTLE: Activity[SettleOrder, None] = Activity("dataflow.settle", SettleOrder, type(None))
 COMPLETE: Activity[CompleteOrder, dict[str, Any]] = Activity("dataflow.complete", CompleteOrder, dict[str, Any])
 

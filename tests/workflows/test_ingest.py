@@ -254,7 +254,7 @@ async def test_a_request_from_long_ago_finds_that_its_batch_was_taken(world: Any
     order = IngestBatch(batch_id="b1", record_count=10, source_offset=0, token=str(late))
     handle = client.temporal.get_workflow_handle(workflow_id(world.name))
     assert await handle.execute_update("ingest_all", args=[[order], Origin()]) == ["repeat"]
-    await handle.execute_update("ingest", args=[order, Origin()])  # as clients of before ask for it
+    await handle.execute_update("ingest", args=[order, Origin()])  # as for a batch that comes alone
     assert (await world.state()).recent_batches == ()
     await client.ingest(world.name, records(10, 1), batch_id="b2")
     await landed(world, 11)
