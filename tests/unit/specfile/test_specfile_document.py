@@ -48,9 +48,11 @@ def test_yaml_reads_what_yaml_wrote(data: dict[str, Any], flow: bool | None) -> 
     out = StringIO()
     yaml.dump(data, out)
     try:
-        yaml.load(out.getvalue())
+        again = yaml.load(out.getvalue())
     except YAMLError:
-        reject()  # ruamel cannot read a plain ? that it wrote itself
+        reject()
+    if again != data:
+        reject()  # ruamel writes "?0" in a list as it is, which is a key
     document = parse(out.getvalue())
     assert document.data == data
     every_place_is_the_values_own(document, out.getvalue())
