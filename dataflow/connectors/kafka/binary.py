@@ -6,7 +6,7 @@ front of a part (a tag, a length, the number of a branch) is handed on as its *l
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, cast
 
 import numpy as np
@@ -16,6 +16,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from dataflow.errors import BadRecord
+
+Columns = Mapping[str, pa.Array]
 
 Mask = npt.NDArray[np.bool_]
 """Which rows have the value at all: the others have no bytes."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import json
-import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -16,13 +15,10 @@ import pyarrow.compute as pc
 
 from dataflow.connectors.kafka import binary as by
 from dataflow.connectors.kafka.avro import PLAIN, AvroSchema, alternatives
-from dataflow.connectors.kafka.binary import Lead, Mask, Parts, Writer
-from dataflow.errors import InvalidSpec, Problem
+from dataflow.connectors.kafka.binary import Columns, Lead, Mask, Parts, Writer
+from dataflow.connectors.kafka.fit import Unfit, check_name, fields_of, instance, within
 from dataflow.expressions import type_name
 
-Columns = Mapping[str, pa.Array]
-
-_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _ENDED = "make it in a map"
 
 
@@ -51,17 +47,6 @@ class AvroRows:
         return by.joined([pa.scalar(prefix, by.BINARY), *parts], rows.height)
 
 
-class Unfit(Exception):
-    """Columns and a schema do not go together."""
-
-    def __init__(self, message: str, hint: str = "") -> None:
-        super().__init__(message)
-        self._hint = hint
-
-    def problem(self, path: str = "schema") -> InvalidSpec:
-        return InvalidSpec([Problem(path, str(self), hint=self._hint)])
-
-
 def schema_of(columns: pl.Schema, name: str) -> str:
     """A schema of those columns: each may be NULL, with that as its default, so that columns can come and go. Raises
     `InvalidSpec` for a type or a name that Avro does not have."""
@@ -78,8 +63,7 @@ def _derived_record(columns: Mapping[str, Any], name: str, inside: str = "") -> 
     fields = []
     for column, dtype in columns.items():
         path = f"{inside}{column}"
-        if not _NAME.fullmatch(column):
-            raise Unfit(f"{path!r} cannot be the name of a field: letters, digits and _", "rename it in a map")
+        check_name(column, path)
         kind = _derived(dtype, f"{name}_{column}", path)
         fields.append({"name": column, "type": ["null", kind] if kind != "null" else "null", "default": None})
     return {"type": "record", "name": name, "fields": fields}
@@ -116,7 +100,7 @@ def _derived(dtype: Any, name: str, path: str) -> Any:
             items = _derived(instance(dtype.inner), name, f"{path}[]")
             return {"type": "array", "items": ["null", items] if items != "null" else "null"}
         case pl.Struct():
-            return _derived_record({f.name: instance(f.dtype) for f in dtype.fields}, name, f"{path}.")
+            return _derived_record(fields_of(dtype), name, f"{path}.")
         case pl.Null():
             return "null"
     raise Unfit(f"column {path!r}: Avro has no {type_name(dtype)}", "cast it in a map, or leave it out with exclude")
@@ -131,7 +115,7 @@ def _record(
     fields: list[tuple[str, Writer | bytes]] = []
     for field in record["fields"]:
         name = field["name"]
-        path = f"{where}.{name}" if where else name
+        path = within(where, name)
         if name in columns:
             fields.append((name, _field(schema, field["type"], instance(columns[name]), path)))
         elif "default" in field:
@@ -141,7 +125,7 @@ def _record(
     known = {field["name"] for field in record["fields"]}
     for name in columns:
         if name not in known:
-            path = f"{where}.{name}" if where else name
+            path = within(where, name)
             raise Unfit(f"it has no field for the column {path!r}", "leave it out with exclude, or in a map")
 
     def write(found: Columns, there: Mask, lead: Lead) -> Parts:
@@ -188,7 +172,7 @@ def _writer(schema: AvroSchema, wanted: Any, dtype: Any, where: str) -> Writer:
         case str() if wanted in schema.named:
             return _writer(schema, schema.named[wanted], dtype, where)
         case {"type": "record"} if isinstance(dtype, pl.Struct):
-            parts = {f.name: instance(f.dtype) for f in dtype.fields}
+            parts = fields_of(dtype)
             return _nested(_record(schema, wanted, parts, where), list(parts))
         case {"type": "array", "items": inner} if isinstance(dtype, pl.List | pl.Array):
             return _blocks(_field(schema, inner, instance(dtype.inner), f"{where}[]"))
@@ -230,7 +214,7 @@ def _union(schema: AvroSchema, branches: Sequence[Any], dtype: Any, where: str) 
     named = dict(alternatives(branches, where))
     chosen: list[tuple[int, str | None, Writer]] = []
     if len(some) > 1 and isinstance(dtype, pl.Struct) and {f.name for f in dtype.fields} <= set(named):
-        parts = {f.name: instance(f.dtype) for f in dtype.fields}
+        parts = fields_of(dtype)
         chosen = [
             (place, name, _writer(schema, branches[place], parts[name], f"{where}.{name}"))
             for name, place in named.items()
@@ -309,7 +293,7 @@ def _blocks(item: Writer) -> Writer:
 def _pair(dtype: Any) -> tuple[Any, Any] | None:
     """Types of the keys and values of a column that holds maps."""
     if isinstance(dtype, pl.List) and isinstance(dtype.inner, pl.Struct):
-        parts = {f.name: instance(f.dtype) for f in dtype.inner.fields}
+        parts = fields_of(dtype.inner)
         if list(parts) == ["key", "value"]:
             return parts["key"], parts["value"]
     return None
@@ -428,7 +412,3 @@ def _said(wanted: Any) -> str:
     if isinstance(wanted, dict):
         return str(wanted.get("dataflow") or wanted.get("logicalType") or wanted["type"])
     return str(wanted)
-
-
-def instance(dtype: Any) -> Any:
-    return dtype() if isinstance(dtype, type) else dtype

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -14,12 +13,11 @@ from google.protobuf.descriptor import Descriptor, FieldDescriptor
 from google.protobuf.descriptor_pb2 import DescriptorProto
 
 from dataflow.connectors.kafka import binary as by
-from dataflow.connectors.kafka.binary import Lead, Mask, Number, Parts, Writer
-from dataflow.connectors.kafka.encode_avro import Columns, Unfit, instance
+from dataflow.connectors.kafka.binary import Columns, Lead, Mask, Number, Parts, Writer
+from dataflow.connectors.kafka.fit import Unfit, check_name, fields_of, instance, within
 from dataflow.connectors.kafka.protobuf import DURATION, TIMESTAMP, WRAPPERS
 from dataflow.expressions import type_name
 
-_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _VARINT, _FIXED64, _DELIMITED, _FIXED32 = 0, 1, 2, 5
 _SECOND = 1_000_000_000
 _F = FieldDescriptor
@@ -103,8 +101,7 @@ def _derived_message(columns: Mapping[str, Any], name: str, former: Descriptor |
     following = max([0, *known.values(), *retired]) + 1
     for column, dtype in columns.items():
         path = f"{inside}{column}"
-        if not _NAME.fullmatch(column):
-            raise Unfit(f"{path!r} cannot be the name of a field: letters, digits and _", "rename it in a map")
+        check_name(column, path)
         number = known.get(column, following)
         following += column not in known
         many = isinstance(dtype, pl.List | pl.Array)
@@ -115,7 +112,7 @@ def _derived_message(columns: Mapping[str, Any], name: str, former: Descriptor |
                 kind += "_"
             taken.add(kind)
             of = former.nested_types_by_name.get(kind) if former is not None else None
-            nested += _derived_message({f.name: instance(f.dtype) for f in inner.fields}, kind, of, f"{path}.")
+            nested += _derived_message(fields_of(inner), kind, of, f"{path}.")
         else:
             kind = _derived(inner, path)
         numbered.append((number, f"{'repeated' if many else 'optional'} {kind} {column} = {number};"))
@@ -169,11 +166,11 @@ def _message(message: Descriptor, columns: Mapping[str, Any], where: str) -> Cal
     fields: list[tuple[str, Writer]] = []
     for field in sorted(message.fields, key=lambda field: field.number):
         if field.name in columns:
-            path = f"{where}.{field.name}" if where else field.name
+            path = within(where, field.name)
             fields.append((field.name, _field(field, instance(columns[field.name]), path)))
     for name in columns:
         if name not in message.fields_by_name:
-            path = f"{where}.{name}" if where else name
+            path = within(where, name)
             raise Unfit(
                 f"{message.full_name} has no field for the column {path!r}", "leave it out with exclude, or a map"
             )
@@ -255,7 +252,7 @@ def _value(field: FieldDescriptor, dtype: Any, where: str) -> Writer:
     if kind is not None:
         write = _known(kind, dtype, where)
         if write is None and isinstance(dtype, pl.Struct):
-            parts = {f.name: instance(f.dtype) for f in dtype.fields}
+            parts = fields_of(dtype)
             write = _nested(_message(kind, parts, where), list(parts))
     elif field.type in (_F.TYPE_STRING, _F.TYPE_BYTES):
         write = _text(field, dtype)
