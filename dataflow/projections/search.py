@@ -118,7 +118,7 @@ class SearchProjection:
             new = following(entries, position)
             if not new:
                 return
-            await self.write(await self._documents(new, builds.writing))
+            await self._write(await self._documents(new, builds.writing))
             if any(entry.record.type in TOLD_AT_ONCE for entry in new):
                 await self.client.indices.refresh(index=self.index("pipelines", builds.writing))
             position = new[-1].position
@@ -226,17 +226,15 @@ class SearchProjection:
         ids = list(dict.fromkeys(entry.record.stream for entry in entries if of_a_pipeline(entry.record)))
         return {key: source["row"] for key, (_, source) in (await self.stored("pipelines", ids, build)).items()}
 
-    async def write(self, operations: Sequence[Mapping[str, Any]]) -> None:
+    async def _write(self, operations: Sequence[Mapping[str, Any]]) -> None:
         """Carry out a bulk request. Documents that are older than what is there are passed over."""
         answer = await self.client.bulk(operations=operations)
         for item in answer["items"]:
-            [(action, result)] = item.items()
+            [result] = item.values()
             status = int(result["status"])
             if status in _BUSY:
                 raise Retryable(f"Elasticsearch is busy: {result.get('error')}", code="TOO_MANY_REQUESTS")
-            if status == 409 or (status == 404 and action == "delete"):
-                continue
-            if status >= 300:
+            if status >= 300 and status != 409:
                 raise Corrupt(f"the document was refused: {result.get('error')}", where=str(result.get("_id")))
 
     async def _position(self, build: int) -> int:
