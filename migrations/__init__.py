@@ -15,7 +15,7 @@ JOURNAL = Chain(_HERE / "sql", "0001", "alembic_version", 7235101)
 READ_MODELS = Chain(_HERE / "readmodels", "0001", "readmodels_version", 7235102)
 INBOX = Chain(_HERE / "inbox", "0001", "inbox_version", 7235103)
 
-HEAD, SCRIPTS = JOURNAL.head, JOURNAL.scripts
+HEAD = JOURNAL.head
 current, upgrade, downgrade, is_known = JOURNAL.current, JOURNAL.upgrade, JOURNAL.downgrade, JOURNAL.is_known
 
 __all__ = [
@@ -23,7 +23,6 @@ __all__ = [
     "INBOX",
     "JOURNAL",
     "READ_MODELS",
-    "SCRIPTS",
     "Chain",
     "current",
     "downgrade",

@@ -7,8 +7,6 @@ from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
-from alembic.config import Config
-from alembic.script import ScriptDirectory
 
 from dataflow.domain.orders import Admission
 from dataflow.errors import Rejected
@@ -19,6 +17,7 @@ from dataflow.migrate import State, migrate_down, migrate_up, status
 from dataflow.migrate.journal import SqlStore
 from dataflow.projections.store import Store
 from migrations import INBOX
+from tests.chains import check_head_is_written_down, check_makes_the_tables
 
 
 @pytest.fixture(params=["sqlite", pytest.param("postgres", marks=pytest.mark.postgres)])
@@ -47,23 +46,11 @@ async def extent(url: str) -> tuple[int, int]:
 
 
 def test_the_head_is_written_down() -> None:
-    config = Config()
-    config.set_main_option("script_location", str(INBOX.scripts))
-    assert ScriptDirectory.from_config(config).get_current_head() == INBOX.head
+    check_head_is_written_down(INBOX)
 
 
 def test_migrations_make_the_tables_that_statements_name(url: str) -> None:
-    INBOX.upgrade(url)
-    engine = create_journal_engine(url)
-    with engine.connect() as connection:
-        inspector = sa.inspect(connection)
-        for table in metadata.tables.values():
-            found = {column["name"]: column["nullable"] for column in inspector.get_columns(table.name)}
-            assert found == {column.name: column.nullable for column in table.columns}
-            keys = inspector.get_pk_constraint(table.name)["constrained_columns"]
-            assert keys == [column.name for column in table.primary_key.columns]
-            assert {one["name"] for one in inspector.get_indexes(table.name)} == {one.name for one in table.indexes}
-    engine.dispose()
+    check_makes_the_tables(INBOX, url, metadata, indexes=True)
 
 
 async def test_up_down_up(url: str) -> None:

@@ -16,6 +16,7 @@ from dataflow.journal import open_journal, sql_statements
 from dataflow.journal.sql_engine import create_journal_engine, journal_url, writing
 from dataflow.journal.sql_tables import metadata
 from dataflow.testing.journal_kit import Writing, all_of, check_acknowledged
+from tests.chains import check_head_is_written_down
 
 
 @pytest.fixture
@@ -203,12 +204,7 @@ def test_migrations_lead_to_the_tables_of_the_code_and_back(url, file):
 
 
 def test_head_is_the_newest_revision():
-    from alembic.config import Config
-    from alembic.script import ScriptDirectory
-
-    config = Config()
-    config.set_main_option("script_location", str(migrations.SCRIPTS))
-    assert ScriptDirectory.from_config(config).get_current_head() == migrations.HEAD
+    check_head_is_written_down(migrations.JOURNAL)
 
 
 def test_opening_what_is_up_to_date_does_not_import_alembic(url):

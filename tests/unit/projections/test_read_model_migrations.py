@@ -6,13 +6,10 @@ import asyncio
 
 import pytest
 import sqlalchemy as sa
-from alembic.config import Config
-from alembic.script import ScriptDirectory
 from lives import Lives
 
 from dataflow.errors import DataFlowError
 from dataflow.journal import MemoryJournal
-from dataflow.journal.sql_engine import create_journal_engine
 from dataflow.migrate import State, migrate_down, migrate_up, status
 from dataflow.migrate.journal import SqlStore
 from dataflow.projections.models import MODELS
@@ -21,25 +18,15 @@ from dataflow.projections.recompute import Swap, recompute
 from dataflow.projections.sql_tables import metadata
 from dataflow.projections.store import Store, TableProjection
 from migrations import READ_MODELS
+from tests.chains import check_head_is_written_down, check_makes_the_tables
 
 
 def test_the_head_is_written_down() -> None:
-    config = Config()
-    config.set_main_option("script_location", str(READ_MODELS.scripts))
-    assert ScriptDirectory.from_config(config).get_current_head() == READ_MODELS.head
+    check_head_is_written_down(READ_MODELS)
 
 
 def test_migrations_make_the_tables_that_statements_name(store_url: str) -> None:
-    READ_MODELS.upgrade(store_url)
-    engine = create_journal_engine(store_url)
-    with engine.connect() as connection:
-        inspector = sa.inspect(connection)
-        for table in metadata.tables.values():
-            found = {column["name"]: column["nullable"] for column in inspector.get_columns(table.name)}
-            assert found == {column.name: column.nullable for column in table.columns}
-            keys = inspector.get_pk_constraint(table.name)["constrained_columns"]
-            assert keys == [column.name for column in table.primary_key.columns]
-    engine.dispose()
+    check_makes_the_tables(READ_MODELS, store_url, metadata, indexes=False)
 
 
 async def test_up_down_up_while_a_projector_works(journal: MemoryJournal, store_url: str) -> None:
