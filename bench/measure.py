@@ -21,7 +21,7 @@ import psutil
 from dataflow.embedded.temporal import running
 
 RESULTS = Path(__file__).parent / "results"
-SAMPLE = 0.02  # seconds between two looks at the memory of a process tree
+SAMPLE = 0.1  # seconds between two looks at the memory of a process tree
 
 
 @dataclass(frozen=True, slots=True)

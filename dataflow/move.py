@@ -33,7 +33,7 @@ class Limits:
     """Durations in seconds. `buffer_bytes` bounds the rows between reader, transforms and writer, each way."""
 
     interval: float = 1.0
-    max_rows: int = 1_000_000
+    max_rows: int = 10_000_000
     max_bytes: int = 256 * 2**20
     segment: float = 10.0
     max_epochs: int = 5_000
