@@ -10,6 +10,7 @@ A source that has been read to its end is asked again when `pace` says so.
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping
 from contextlib import aclosing, asynccontextmanager
@@ -71,8 +72,8 @@ class Progress:
 
 @dataclass(frozen=True, slots=True)
 class _Read:
-    """A chunk on its way. Since the moment `since` its rows may have waited in the source; `asked` is when they were
-    asked for, where they were there already."""
+    """A chunk on its way. Since the moment `since` its rows may have waited in the source; `asked` is when the first of
+    all those were asked for that were there together."""
 
     split: str
     chunk: Chunk
@@ -119,6 +120,7 @@ class Mover:
         self._first = 0
         self._since = self._began
         self._pace = Pace(limits.interval, self._deadline)
+        self._under_way = 0  # chunks that were read and are not written yet
         self._ended = False
         self._ledger: list[LedgerEntry] = []
         self.progress = Progress()
@@ -149,6 +151,8 @@ class Mover:
         whatever was committed before is in `report`."""
         self._receipt = await writer.last_receipt() or self._receipt
         self._first = self._receipt.epoch
+        if self._first:  # the segment before has ended with a commit
+            self._since = waiting_since(self._began - self._limits.interval, time.monotonic(), self._limits.interval)
         self.progress.epoch = self._receipt.epoch
         self.progress.counters, self.progress.positions = self._receipt.counters, self._receipt.positions
         chunks: ByteQueue[_Read] = ByteQueue(self._limits.buffer_bytes)
@@ -173,18 +177,22 @@ class Mover:
             reading = self._source.read(
                 split, positions.get(split, self._starts.get(split)), pin=self._pin, columns=columns
             )
-            since = asked = time.monotonic()
+            since, asked, burst = self._since, math.inf, 0.0
             async with aclosing(reading) as found, aclosing(_until(found, self._stop, self._deadline)) as timely:
                 async for chunk in timely:
                     came = time.monotonic()
-                    if came - asked > _PROMPT:  # the source has waited for them: they are new
-                        since = asked = came
+                    if asked == math.inf:
+                        burst = came  # to open the source took its time, and is over
+                    elif came - asked > _PROMPT:  # the source has waited for them: they are new
+                        since = burst = came
                     rejected = chunk.rejected.estimated_size() if chunk.rejected is not None else 0
-                    await out.put(_Read(split, chunk, since, asked), int(chunk.rows.estimated_size() + rejected))
-                    since = time.monotonic()
-                    if chunk.caught_up:
-                        await self._pace.pause()
-                    asked = time.monotonic()
+                    self._under_way += 1
+                    await out.put(_Read(split, chunk, since, burst), int(chunk.rows.estimated_size() + rejected))
+                    since = asked = time.monotonic()
+                    if chunk.caught_up and not self._source.bounded:
+                        if not await self._pace.pause():
+                            return False
+                        asked = burst = time.monotonic()
             return not self._stop.is_set() and time.monotonic() < self._deadline
 
         try:
@@ -242,6 +250,7 @@ class Mover:
                 self._receipt = after
                 self.progress.epoch, self.progress.positions = after.epoch, after.positions
                 self._since = waiting_since(begun, time.monotonic(), limits.interval)
+                self._pace.due(self._since + limits.interval)
             if not more:
                 return True
             if self._receipt.epoch - self._first >= limits.max_epochs:
@@ -250,7 +259,8 @@ class Mover:
                 return False
 
     async def _fill(self, writer: LaneWriter, epoch: _Epoch, batches: ByteQueue[tuple[_Read, Passed]]) -> bool:
-        """Write batches into the open epoch until it is full or a stop is asked for (True), or no more come (False)."""
+        """Write batches into the open epoch until it is full, a stop is asked for or nothing more can come in time
+        (True), or no more come at all (False)."""
         limits = self._limits
         while epoch.read < limits.max_rows and epoch.bytes < limits.max_bytes:
             wait = epoch.started + limits.interval - time.monotonic()
@@ -279,6 +289,9 @@ class Mover:
             if read.chunk.caught_up:
                 self._pace.took(time.monotonic() - read.asked)
             self.progress.counters = epoch.counters
+            self._under_way -= 1
+            if not self._under_way and self._pace.rests(len(self.lane.splits)):
+                return True
         return True
 
 

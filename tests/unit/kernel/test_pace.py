@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import time
 from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass, field
@@ -13,16 +14,17 @@ import pytest
 from dataflow.chain import Chain
 from dataflow.domain.flow import Lane, OnRecord, Position, Receipt
 from dataflow.move import Limits, Mover, move
-from dataflow.pace import MOST, Pace
+from dataflow.pace import MARGIN, MOST, Pace
 from dataflow.seams import Chunk
 
 LANE = Lane(pipeline="p", generation=1, sink="sink", number=0, splits=("a",))
 SCHEMA = pl.Schema({"n": pl.Int64})
 
 
-def made(interval: float = 1.0, deadline: float = 1000.0, *, lead: float = 0.005) -> Pace:
+def made(interval: float = 1.0, deadline: float = 1000.0, *, lead: float = 0.006) -> Pace:
+    """A pace that asks so long before an epoch ends."""
     found = Pace(interval, deadline)
-    found.took(lead)
+    found.took(lead / MARGIN)
     return found
 
 
@@ -41,9 +43,9 @@ def test_a_look_that_has_just_been_is_not_repeated_for_the_same_epoch() -> None:
 
 
 def test_a_long_epoch_is_looked_at_in_equal_parts() -> None:
-    pace = made(1.0, lead=0.02)
-    pace.due(11.0)
-    assert pace.until(10.0) == pytest.approx(10.49)
+    pace = made(2.0, lead=0.02)
+    pace.due(12.0)
+    assert pace.until(10.0) == pytest.approx(10.99)
     pace = made(60.0)
     pace.due(70.0)
     assert pace.until(10.0) - 10.0 == pytest.approx(MOST, rel=0.01)
@@ -61,16 +63,35 @@ def test_a_machine_that_is_too_slow_is_asked_a_quarter_of_the_interval_before() 
 
 def test_one_slow_chunk_is_forgotten_bit_by_bit() -> None:
     pace = made(1.0, lead=0.2)
+    pace.took(0.01 / MARGIN)
+    pace.due(11.0)
+    assert 10.3 < pace.until(10.5) < 10.85
     for _ in range(50):
-        pace.took(0.01)
-    pace.due(10.1)
-    assert pace.until(10.0) == pytest.approx(10.09, abs=0.001)
+        pace.took(0.01 / MARGIN)
+    assert pace.until(10.5) == pytest.approx(10.99, abs=0.001)
 
 
 def test_the_last_look_of_a_segment_is_before_its_end() -> None:
     pace = made(1.0, deadline=10.1)
     pace.due(10.9)
-    assert pace.until(10.0) == pytest.approx(10.095)
+    assert pace.until(10.0) == pytest.approx(10.094)
+
+
+async def test_an_epoch_may_end_when_no_split_is_asked_again_before() -> None:
+    pace = made(10.0, deadline=float("inf"), lead=0.1)
+    assert not pace.rests(0)  # no epoch is open
+    pace.due(time.monotonic() + 0.3)
+    early = asyncio.create_task(pace.pause())
+    await asyncio.sleep(0)
+    assert not pace.rests(1)  # it is asked in time
+    await early
+    pausing = [asyncio.create_task(pace.pause()) for _ in range(2)]
+    await asyncio.sleep(0)
+    assert pace.rests(2)
+    assert not pace.rests(3)  # one is being asked
+    pace.end()
+    assert not pace.rests(2)
+    await asyncio.gather(*pausing)
 
 
 async def test_a_pause_follows_the_epoch_that_opens_meanwhile_and_ends_with_the_pace() -> None:
@@ -119,6 +140,13 @@ class Trickle:
             rows = pl.DataFrame({"n": range(at, upto)}, SCHEMA)
             at = upto
             yield Chunk(rows, Position(str(upto)), caught_up=upto == there)
+
+
+    async def few(
+        self, split: str, start: Position | None, *, pin: str, columns: Sequence[str] | None = None
+    ) -> AsyncGenerator[Chunk, None]:
+        """The backlog alone: the end of a bounded input."""
+        yield Chunk(pl.DataFrame({"n": range(self.backlog)}, SCHEMA), Position(str(self.backlog)), caught_up=True)
 
 
 @dataclass
@@ -173,3 +201,26 @@ async def test_a_backlog_is_read_without_a_pause() -> None:
     begun = time.monotonic()
     await running
     assert time.monotonic() - begun < 0.2  # a pause does not hold it back
+
+
+async def test_the_end_of_a_bounded_source_is_not_waited_for() -> None:
+    source = Trickle(backlog=1000, bounded=True)
+    source.read = source.few  # type: ignore[method-assign]
+    sink = Commits(source=source)
+    begun = time.monotonic()
+    report = await move(LANE, source, "{}", chain(), sink, Limits(interval=60.0, segment=60.0))
+    assert report.ended
+    assert time.monotonic() - begun < 0.3
+
+
+async def test_an_epoch_ends_with_its_last_rows_and_not_later() -> None:
+    """A chunk that took long once is asked for early from then on; those that are quicker do not wait for the rest of
+    that time, but end the epoch."""
+    source = Trickle()
+    sink = Commits(source=source)
+    mover = Mover(LANE, source, "{}", chain(), Limits(interval=0.4, segment=4.0))
+    mover._pace.took(1.0)  # noqa: SLF001 - a machine that was busy once
+    await mover.run(sink)
+    waited = sorted(b - a for a, b in itertools.pairwise(sink.times))
+    assert waited[0] < 0.37
+    assert sorted(sink.late)[len(sink.late) // 2] < 40
