@@ -84,9 +84,16 @@ class PlanActivities:
     async def plan(self, order: PlanOrder) -> Plan:
         """Discover the source, check the transforms against its schema, cut lanes, make room in the sinks."""
         spec = PipelineSpec.model_validate(dict(order.spec))
-        context = context_of(spec, generation=order.generation, home=self.home, inbox=self.inbox, rewind=order.rewind)
+        before = order.plan
+        context = context_of(
+            spec,
+            generation=order.generation,
+            home=self.home,
+            inbox=self.inbox,
+            rewind=order.rewind,
+            begins=before is None and not spec.checkpoint.adopt,
+        )
         async with heartbeating(dict):
-            before = order.plan
             async with reporting(ErrorType.SOURCE), build_source(spec, context) as source:
                 if before is None and order.former is not None:
                     found = remembered(order.former)
@@ -111,7 +118,8 @@ class PlanActivities:
             for index, name in enumerate(spec.sink_names()):
                 async with reporting(ErrorType.TRANSFORM):
                     schema = build_chain(spec, index, context).bind(found.schema)
-                async with reporting(ErrorType.SINK), build_sink(spec, index, context) as sink:
+                # Only a later generation fences a plan: in this journal it comes after this one's end.
+                async with reporting(ErrorType.SINK, attempts=1), build_sink(spec, index, context) as sink:
                     its = lanes_of(order.pipeline, plan, name)
                     if sink.max_lanes is not None and len(its) > sink.max_lanes:  # not everybody validates first
                         told = f"the sink {name!r} takes {sink.max_lanes} lanes at most, not {len(its)}"

@@ -28,7 +28,13 @@ from dataflow.specfile.structure import configure, options_of
 
 
 def context_of(
-    spec: PipelineSpec, *, generation: int = 1, home: Path, inbox: str = "", rewind: Rewind | None = None
+    spec: PipelineSpec,
+    *,
+    generation: int = 1,
+    home: Path,
+    inbox: str = "",
+    rewind: Rewind | None = None,
+    begins: bool = False,
 ) -> Context:
     """What the components of this pipeline may know of the run. Relative paths start at the definition's folder."""
     base = Path(spec.base) if spec.base else Path.cwd()
@@ -40,6 +46,7 @@ def context_of(
         home=home,
         inbox=inbox,
         rewind=rewind,
+        begins=begins,
         on_record=spec.errors.on_record,
         parallelism=spec.parallelism,
         chunk_rows=min(spec.source.batch_size or spec.checkpoint.max_rows, spec.checkpoint.max_rows),

@@ -101,6 +101,17 @@ class Conflict(Rejected):
     code = "CONFLICT"
 
 
+def another_journals(pipeline: str, where: str, anew: str) -> Conflict:
+    """A sink holds receipts of this pipeline that its journal knows nothing of. To go on from them may leave out what
+    was meant to be written, to begin anew would double it: so neither is done unasked. `anew`: how to ask for that."""
+    return Conflict(
+        f"a pipeline {pipeline!r} of another journal has written there",
+        where=where,
+        hint="run it with the DATAFLOW_HOME (journal) that it had, or under another name; to go on from there, set "
+        f"checkpoint.adopt: true; to begin anew, {anew}",
+    )
+
+
 class Fenced(DataFlowError):
     code = "FENCED"
 

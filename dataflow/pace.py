@@ -16,7 +16,7 @@ MOST = 1.0
 """Seconds that a source is left alone at most, however long an epoch lasts: progress shows, and work stays spread."""
 
 MARGIN = 1.5
-"""Longer than a chunk lately took: rows that miss the end of their epoch wait for one more; those that are early end it."""
+"""Longer than a chunk lately took: rows that miss the end of their epoch wait for one more, early ones end it."""
 
 _LEAST_LEAD = 0.005
 _LEAD_SHARE = 0.25  # of the interval: a lead that is longer says that the machine is too slow for such epochs

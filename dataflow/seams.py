@@ -44,6 +44,7 @@ class Context:
     timeout: float = 30.0  # seconds for one call to an external system, where the component's options say nothing else
     interval: float = 1.0  # seconds that an epoch lasts at most before it commits
     rewind: Rewind | None = None  # what stays of the generation before, and where this one began
+    begins: bool = False  # the generation does: by the journal, no sink can have a receipt of it
     dead_letters: Path | None = None  # folder for dead letters, where the definition names one
 
 

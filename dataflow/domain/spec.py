@@ -99,6 +99,11 @@ class Checkpoint(Model):
     interval: Seconds = Field(1.0, gt=0, le=3600, description="An epoch ends after this time at the latest.")
     max_rows: int = Field(10_000_000, ge=1, le=100_000_000, description="... or after about this many rows read.")
     max_bytes: Bytes = Field(256 * 2**20, ge=1, description="... or after this many bytes of rows in memory.")
+    adopt: bool = Field(
+        False,
+        description="Go on from receipts that a pipeline of this name, but of another journal, has left in the sinks. "
+        "Otherwise they are refused.",
+    )
 
 
 class Errors(Model):

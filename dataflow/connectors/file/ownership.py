@@ -21,20 +21,27 @@ from dataflow.connectors.file.records import Places
 from dataflow.connectors.file.sink_config import FileSinkConfig
 from dataflow.domain.flow import Lane
 from dataflow.domain.state import Rewind
-from dataflow.errors import Conflict, Fenced, Rejected
+from dataflow.errors import Conflict, Fenced, Rejected, another_journals
 
 _GENERATION = re.compile(r"g(\d+)")
 _RETIRED = re.compile(r"retired-g(\d+)-[0-9a-f]{32}")
 
 
 def claim(
-    places: Places, config: FileSinkConfig, schema: pl.Schema, lanes: Sequence[Lane], rewind: Rewind | None = None
+    places: Places,
+    config: FileSinkConfig,
+    schema: pl.Schema,
+    lanes: Sequence[Lane],
+    rewind: Rewind | None = None,
+    *,
+    begins: bool = False,
 ) -> None:
     """Make `places.out` this generation's place for output, or refuse. Repeatable; shows nothing. What a `rewind` keeps
     of the generation before stays, and what that one had kept.
 
-    Raises `Conflict` where foreign output or another pipeline's lies there and `overwrite` is not set, `Fenced` where
-    a newer generation has the place, `Rejected` (BAD_PATH) where it cannot be output at all.
+    Raises `Conflict` where foreign output or another pipeline's lies there and `overwrite` is not set, and where there
+    are receipts of a generation that only now `begins`; `Fenced` where a newer generation has the place, `Rejected`
+    (BAD_PATH) where it cannot be output at all.
     """
     lane = lanes[0]
     _check_kind(places.out, config)
@@ -42,6 +49,9 @@ def claim(
     _check_others(places, config, lane)
     _retire_older(places, lane, rewind)
     generation = places.generation(lane)
+    if begins and any(generation.glob("*/records/*.json")):
+        own = generation.parent
+        raise another_journals(lane.pipeline, str(places.out), f"delete {own} and what it wrote")
     make_folder(generation)
     _check_foreign(places, config, lane)
     _remember(generation / "prepared.json", config, schema, lane)

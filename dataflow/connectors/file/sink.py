@@ -44,7 +44,7 @@ class FileSink:
 
     def __init__(self, config: FileSinkConfig, context: Context) -> None:
         self._config = config
-        self._rewind = context.rewind
+        self._rewind, self._begins = context.rewind, context.begins
         self.path = Path(os.path.abspath(context.base / config.path))  # noqa: PTH100 (links are kept)
         self.dead_letters = folder_of(context, self.path)
         self.max_lanes: int | None = 1 if config.single else None
@@ -70,7 +70,7 @@ class FileSink:
             )
         written = chosen(schema, self._config.columns)
         make_encoder(written, self._config)
-        await in_thread(lambda: claim(self._places(), self._config, written, lanes, self._rewind))
+        await in_thread(lambda: claim(self._places(), self._config, written, lanes, self._rewind, begins=self._begins))
 
     def open(self, lane: Lane, schema: pl.Schema) -> FileLaneWriter:
         log = LaneLog(self._places(), lane)

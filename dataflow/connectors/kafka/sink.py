@@ -42,7 +42,7 @@ class KafkaSink:
             raise InvalidSpec([Problem("transaction_timeout", told, hint="make it longer than the interval")])
         transactional = config.mode is Mode.TRANSACTIONAL
         self.delivery = Delivery.EXACTLY_ONCE if transactional else Delivery.AT_LEAST_ONCE
-        self._config = config
+        self._config, self._begins = config, context.begins
         self._cluster = Cluster(config, context.base, context.timeout)
         self._schema = SinkSchema(config, context.base, self._cluster.timeout) if structured(config) else None
 
@@ -55,7 +55,7 @@ class KafkaSink:
     async def prepare(self, schema: pl.Schema, lanes: Sequence[Lane]) -> None:
         """See the seam. Raises `InvalidSpec` (key, value, headers), `NotFound` for a topic that is not there and not
         to be made, `Rejected` (INVALID_TRANSACTION_TIMEOUT, UNSUPPORTED_COMPRESSION, BAD_RECEIPTS_TOPIC), and what
-        `SinkSchema.written` raises."""
+        `SinkSchema.written` and `retire_older` raise."""
         config = self._config
         await self._encoder(schema)
         check_codec(config.codec)
@@ -67,7 +67,7 @@ class KafkaSink:
             elif topic is not None and topic not in await partitions_of(admin, [topic]):
                 raise NotFound(f"there is no topic {topic!r}", hint="make it, or set partitions to have it made")
             await Receipts(self._cluster, config.receipts_topic).ensure(admin, config.replication)
-        await retire_older(self._cluster, config, lanes)
+        await retire_older(self._cluster, config, lanes, begins=self._begins)
 
     async def probe(self) -> str:
         """See `Probing`: a topic must be there, unless it is to be made, and is led by a broker."""

@@ -40,9 +40,9 @@ class Broker:
         options = {"brokers": self.address, "topic": topic, "until": "end", **options}
         return KafkaSource(KafkaSourceConfig(**options), Context(pipeline="test", chunk_rows=chunk_rows))
 
-    def sink(self, topic: Any, base: Path | None = None, **options: Any) -> KafkaSink:
+    def sink(self, topic: Any, base: Path | None = None, *, begins: bool = False, **options: Any) -> KafkaSink:
         options = {"brokers": self.address, "topic": topic, **options}
-        return KafkaSink(KafkaSinkConfig(**options), Context(pipeline="test", base=base or Path()))
+        return KafkaSink(KafkaSinkConfig(**options), Context(pipeline="test", base=base or Path(), begins=begins))
 
     async def topic(self, partitions: int = 1, **settings: str) -> str:
         name = f"t-{uuid4().hex[:10]}"

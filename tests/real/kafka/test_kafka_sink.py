@@ -12,7 +12,7 @@ from aiokafka import AIOKafkaProducer
 from aiokafka.partitioner import DefaultPartitioner
 
 from dataflow.domain.flow import Counters, Lane, Position, Receipt
-from dataflow.errors import BadRecord, Corrupt, Fenced, InvalidSpec, NotFound, Rejected, Retryable
+from dataflow.errors import BadRecord, Conflict, Corrupt, Fenced, InvalidSpec, NotFound, Rejected, Retryable
 from dataflow.seams import REJECTS
 
 pytestmark = pytest.mark.kafka
@@ -44,6 +44,20 @@ def rows(*numbers: int) -> pl.DataFrame:
 async def place(broker: Any) -> dict[str, Any]:
     topic = await broker.topic()
     return {"topic": topic, "receipts_topic": f"{topic}.receipts"}
+
+
+async def test_receipts_that_another_journal_knows_of_are_refused(broker: Any, place: dict[str, Any]) -> None:
+    sink = broker.sink(**place, begins=True)
+    await sink.prepare(SCHEMA, [lane()])
+    async with sink.open(lane(), SCHEMA) as writer:
+        await writer.write(rows(1))
+        await writer.commit(receipt(lane(), 1))
+        with pytest.raises(Conflict, match="another journal"):
+            await sink.prepare(SCHEMA, [lane()])
+        await writer.write(rows(2))
+        await writer.commit(receipt(lane(), 2))  # it is none the worse for it
+    await sink.prepare(SCHEMA, [lane(generation=2)])
+    await sink.prepare(SCHEMA, [lane(pipeline="others")])
 
 
 async def test_the_older_of_two_writers_is_refused(broker: Any, place: dict[str, Any]) -> None:

@@ -106,6 +106,35 @@ def test_the_example_from_its_file_to_its_end(shell: Shell) -> None:
     assert sum(event["type"] == "PipelineCompleted" for event in events) == 3
 
 
+def test_a_lost_journal_is_told_of_and_what_was_written_stays(shell: Shell) -> None:
+    """A home that knows nothing neither goes on from an earlier one's receipts unasked, nor tries for ever."""
+    text = "name: lost\nsource: {type: generator, rows: 10}\nsink: {type: file, path: out, format: jsonl}\n"
+    file = shell.folder / "lost.yaml"
+    file.write_text(text)
+    environ = {key: value for key, value in shell.environ.items() if key != "DATAFLOW_TEMPORAL_ADDRESS"}
+
+    def run(home: str, *options: str, code: int = 0) -> dict[str, Any]:
+        """With a server of its own: the pipeline's workflow is there as long as its journal."""
+        newborn = Shell(shell.folder, environ | {"DATAFLOW_HOME": str(shell.folder / home)})
+        return result(newborn.run("run", "lost.yaml", "--json", *options), code)
+
+    run("first")
+    [written] = (shell.folder / "out").iterdir()
+    refused = run("second", code=1)
+    assert (refused["status"], refused["error"]["code"]) == ("failed", "CONFLICT")
+    assert "another journal" in refused["error"]["message"] and "checkpoint.adopt" in refused["error"]["message"]
+    file.write_text(text + "checkpoint: {adopt: true}\n")
+    adopted = run("third")
+    assert (adopted["records_written"], adopted["epochs"]) == (10, 1)
+    assert written.read_text().count("\n") == 10
+
+    file.write_text(text)
+    run("first", "--again")
+    refused = run("second", code=1)
+    assert refused["error"]["code"] == "FENCED" and "DATAFLOW_HOME" in refused["error"]["message"]
+    assert [path.read_text().count("\n") for path in (shell.folder / "out").iterdir()] == [10]
+
+
 def test_ctrl_c_stops_and_the_same_command_goes_on(shell: Shell) -> None:
     name = f"slow-{uuid4()}"
     (shell.folder / "slow.yaml").write_text(

@@ -18,9 +18,16 @@ SCHEMA = pl.Schema({"n": pl.Int64})
 
 
 def sink_at(
-    base: Path, path: str, *, pipeline: str = "pipe", generation: int = 1, rewind: Rewind | None = None, **options: Any
+    base: Path,
+    path: str,
+    *,
+    pipeline: str = "pipe",
+    generation: int = 1,
+    rewind: Rewind | None = None,
+    begins: bool = False,
+    **options: Any,
 ) -> FileSink:
-    context = Context(pipeline=pipeline, generation=generation, base=base, rewind=rewind)
+    context = Context(pipeline=pipeline, generation=generation, base=base, rewind=rewind, begins=begins)
     sink: FileSink = SINK.build(SINK.config(path=path, **options), context)
     return sink
 

@@ -63,6 +63,22 @@ async def test_an_attempt_of_an_old_generation_is_fenced(tmp_path: Path, path: s
 
 
 @BOTH
+async def test_what_another_journal_knows_of_is_neither_taken_over_nor_replaced(tmp_path: Path, path: str) -> None:
+    sink, lane = sink_at(tmp_path, path, format="jsonl", begins=True), lane_of()
+    await sink.prepare(SCHEMA, [lane])
+    await sink.prepare(SCHEMA, [lane])  # nothing is committed yet: an attempt at the plan may come twice
+    async with sink.open(lane, SCHEMA) as writer:
+        await next_epoch(writer, lane, 3)
+        with pytest.raises(Conflict, match="another journal") as refused:
+            await sink.prepare(SCHEMA, [lane])
+        await next_epoch(writer, lane, 2)  # it is none the worse for it
+    assert str(tmp_path / f".{path}.dataflow" / "pipe") in refused.value.hint
+    await sink.complete([lane])
+    assert lines(tmp_path) == 5
+    await sink_at(tmp_path, path, format="jsonl", begins=True, generation=2).prepare(SCHEMA, [lane_of(generation=2)])
+
+
+@BOTH
 async def test_foreign_output_is_refused(tmp_path: Path, path: str) -> None:
     foreign = tmp_path / (path if path.endswith(".jsonl") else f"{path}/mine.jsonl")
     foreign.parent.mkdir(exist_ok=True)

@@ -141,7 +141,6 @@ class Trickle:
             at = upto
             yield Chunk(rows, Position(str(upto)), caught_up=upto == there)
 
-
     async def few(
         self, split: str, start: Position | None, *, pin: str, columns: Sequence[str] | None = None
     ) -> AsyncGenerator[Chunk, None]:
@@ -219,7 +218,7 @@ async def test_an_epoch_ends_with_its_last_rows_and_not_later() -> None:
     source = Trickle()
     sink = Commits(source=source)
     mover = Mover(LANE, source, "{}", chain(), Limits(interval=0.4, segment=4.0))
-    mover._pace.took(1.0)  # noqa: SLF001 - a machine that was busy once
+    mover._pace.took(1.0)
     await mover.run(sink)
     waited = sorted(b - a for a, b in itertools.pairwise(sink.times))
     assert waited[0] < 0.37
