@@ -83,11 +83,11 @@ async def session(
     async with AsyncExitStack() as stack:
         # The server comes up in its own process while the modules that will talk to it are imported here: each takes
         # about as long as the other.
+        from dataflow.embedded.temporal import temporal_server  # before the thread holds the lock of its module
+
         loading = asyncio.create_task(asyncio.to_thread(import_module, "dataflow.platform"))
         stack.push_async_callback(_settled, loading)
         if chosen.temporal_address is None:
-            from dataflow.embedded.temporal import temporal_server
-
             await stack.enter_async_context(temporal_server(chosen, on_progress=on_progress))
         await loading
         from dataflow.patience import Patience

@@ -76,12 +76,13 @@ class Keeper:
         self._idle_since: float | None = None
         self._publisher = LiveFile(self.files.record)
         self._users = FileLock(self.files.users)
+        self._alone = FileLock(self.files.keeper)
         self._server: subprocess.Popen[bytes] | None = None
         self._record = Record(state="starting", keeper=os.getpid(), binary=str(binary))
 
     def run(self) -> int:
         """0: stopped in order, or another keeper is at work; 1: the server did not start (the record says why)."""
-        with FileLock(self.files.keeper) as alone:
+        with self._alone as alone:
             # Somebody may be looking at the lock at this very moment (`is_held`): a few more tries.
             _until(alone.acquire, 1.0)
             if not alone.held:
@@ -94,7 +95,8 @@ class Keeper:
                 if self._server:
                     process.stop(self._server, STOP_GRACE)
                 self._publisher.close()
-            if self._users.held:  # else it was told to stop: users remain, and the next keeper needs this address
+            # Else it was told to stop (users remain, and the next keeper needs this address), or the home is another's.
+            if self._users.held and alone.stands():
                 self.files.record.unlink(missing_ok=True)
             # The keeper's lock goes first: whoever then gets in as a user finds no keeper, and starts one.
             alone.release()
@@ -189,8 +191,9 @@ class Keeper:
             heard = time.monotonic()
 
     def _done(self) -> bool:
-        """Whether nobody uses the server any more. From then on the lock is held: who comes now has to wait."""
-        if self.asked_to_stop or self._users.held:
+        """Whether nobody uses the server any more. From then on the lock is held: who comes now has to wait. A home that
+        was removed has no users; those of one that was made anew in its place have a keeper of their own."""
+        if self.asked_to_stop or self._users.held or not self._alone.stands():
             return True
         if not self._users.acquire():
             self._idle_since = None

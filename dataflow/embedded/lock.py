@@ -38,6 +38,15 @@ class FileLock:
         self._fd = fd
         return True
 
+    def stands(self) -> bool:
+        """Whether what is held is still the file at the path: a folder may be removed with its locks, and made anew."""
+        if self._fd is None:
+            return False
+        try:
+            return os.path.samestat(os.fstat(self._fd), self.path.stat())
+        except FileNotFoundError:
+            return False
+
     def release(self) -> None:
         """Give the lock up; nothing where it is not held."""
         if self._fd is not None:

@@ -53,6 +53,18 @@ def test_a_killed_holder_holds_nothing(tmp_path: Path) -> None:
             assert lock.acquire()
 
 
+def test_a_lock_whose_file_was_removed_stands_no_more(tmp_path: Path) -> None:
+    path = tmp_path / "lock"
+    with FileLock(path) as lock, FileLock(path) as other:
+        assert not lock.stands()
+        lock.acquire()
+        assert lock.stands()
+        path.unlink()
+        assert not lock.stands()
+        assert other.acquire()
+        assert other.stands() and not lock.stands()
+
+
 def test_shared_holders_keep_out_the_exclusive_one(tmp_path: Path) -> None:
     path = tmp_path / "lock"
     with holder(path, "shared") as other, FileLock(path) as mine, FileLock(path) as alone:

@@ -2,12 +2,14 @@
 
 import asyncio
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import AsyncExitStack
 from dataclasses import replace
 from pathlib import Path
 
@@ -112,6 +114,23 @@ async def test_it_serves_at_once_and_goes_with_its_user(settings: Settings, home
     eventually(lambda: running(home) is None)
     assert not Files(home=home).record.exists()
     assert heard == []
+
+
+@pytest.mark.parametrize("used", [False, True])
+async def test_a_home_made_anew_has_a_server_of_its_own(settings: Settings, home: Path, used: bool) -> None:
+    """Removed while its keeper still waits for a next user, or has one: that keeper ends, and touches nothing new."""
+    async with AsyncExitStack() as old:
+        await old.enter_async_context(temporal_server(settings))
+        before = now(home)
+        if not used:
+            await old.aclose()
+        shutil.rmtree(home)
+        async with temporal_server(settings):
+            record = now(home)
+            assert record.pid != before.pid
+            await asyncio.to_thread(eventually, lambda: not alive(before.keeper))
+            assert not alive(before.pid)
+            assert now(home) == record and alive(record.pid)
 
 
 async def test_a_named_namespace_is_made(settings: Settings, home: Path) -> None:
