@@ -191,8 +191,9 @@ class Keeper:
             heard = time.monotonic()
 
     def _done(self) -> bool:
-        """Whether nobody uses the server any more. From then on the lock is held: who comes now has to wait. A home that
-        was removed has no users; those of one that was made anew in its place have a keeper of their own."""
+        """Whether nobody uses the server any more. From then on the lock is held: who comes now has to wait.
+
+        A home that was removed has no users; those of one that was made anew in its place have their own keeper."""
         if self.asked_to_stop or self._users.held or not self._alone.stands():
             return True
         if not self._users.acquire():
