@@ -112,6 +112,7 @@ class Mover:
         self._limits = limits
         self._starts = dict(starts or {})
         self._stop = asyncio.Event()
+        self._interval = min(limits.interval, limits.batch_timeout / 2)  # the other half is for the commit
         self._began = time.monotonic()
         self._deadline = self._began + limits.segment
         self._receipt = Receipt(
@@ -119,7 +120,7 @@ class Mover:
         )
         self._first = 0
         self._since = self._began
-        self._pace = Pace(limits.interval, self._deadline)
+        self._pace = Pace(self._interval, self._deadline)
         self._under_way = 0  # chunks that were read and are not written yet
         self._ended = False
         self._ledger: list[LedgerEntry] = []
@@ -152,7 +153,7 @@ class Mover:
         self._receipt = await writer.last_receipt() or self._receipt
         self._first = self._receipt.epoch
         if self._first:  # the segment before has ended with a commit
-            self._since = waiting_since(self._began - self._limits.interval, time.monotonic(), self._limits.interval)
+            self._since = waiting_since(self._began - self._interval, time.monotonic(), self._interval)
         self.progress.epoch = self._receipt.epoch
         self.progress.counters, self.progress.positions = self._receipt.counters, self._receipt.positions
         chunks: ByteQueue[_Read] = ByteQueue(self._limits.buffer_bytes)
@@ -249,8 +250,8 @@ class Mover:
                 note(self._ledger, receipt, after)
                 self._receipt = after
                 self.progress.epoch, self.progress.positions = after.epoch, after.positions
-                self._since = waiting_since(begun, time.monotonic(), limits.interval)
-                self._pace.due(self._since + limits.interval)
+                self._since = waiting_since(begun, time.monotonic(), self._interval)
+                self._pace.due(self._since + self._interval)
             if not more:
                 return True
             if self._receipt.epoch - self._first >= limits.max_epochs:
@@ -263,7 +264,7 @@ class Mover:
         (True), or no more come at all (False)."""
         limits = self._limits
         while epoch.read < limits.max_rows and epoch.bytes < limits.max_bytes:
-            wait = epoch.started + limits.interval - time.monotonic()
+            wait = epoch.started + self._interval - time.monotonic()
             if epoch.moved and (wait <= 0 or self._stop.is_set()):
                 return True
             try:
@@ -274,7 +275,7 @@ class Mover:
                 return False
             if not epoch.moved:
                 epoch.started = max(self._since, read.since)
-                self._pace.due(epoch.started + limits.interval)
+                self._pace.due(epoch.started + self._interval)
             self.progress.enter("writing")
             async with _within(epoch.started, limits.batch_timeout):
                 for part in _parts(passed.rows, limits.write_rows):

@@ -96,7 +96,12 @@ class SinkStage(Stage):
 
 
 class Checkpoint(Model):
-    interval: Seconds = Field(1.0, gt=0, le=3600, description="An epoch ends after this time at the latest.")
+    interval: Seconds = Field(
+        1.0,
+        gt=0,
+        le=3600,
+        description="An epoch ends after this time at the latest (and after half of `timeouts.batch`).",
+    )
     max_rows: int = Field(10_000_000, ge=1, le=100_000_000, description="... or after about this many rows read.")
     max_bytes: Bytes = Field(256 * 2**20, ge=1, description="... or after this many bytes of rows in memory.")
     adopt: bool = Field(

@@ -76,6 +76,7 @@ class Recorder:
         self.dead += [int(text) for text in rejected["record"]]
 
     async def commit(self, receipt: Receipt) -> None:
+        await asyncio.sleep(self.slow)
         if receipt.epoch == self.fence_at:
             raise Fenced("overtaken")
         self.rows.append(self.open_rows)
@@ -211,6 +212,15 @@ async def test_a_fenced_writer_gives_way() -> None:
 async def test_a_batch_has_a_time_limit() -> None:
     with pytest.raises(TimedOut, match="not committed within"):
         await move(LANE, Numbers({"a": 9, "b": 9}), "{}", chain(), Recorder(slow=30), Limits(batch_timeout=0.05))
+
+
+async def test_an_epoch_ends_in_time_for_its_commit_however_long_the_interval() -> None:
+    waiting = Numbers({"a": 3, "b": 0}, hang=2)
+    sink = Recorder(slow=0.01)
+    for _ in range(2):  # the second one begins with an epoch that is under way
+        await move(LANE, waiting, "{}", chain(), sink, Limits(interval=3600, batch_timeout=0.6, segment=0.9))
+        waiting.hang = None
+    assert sink.rows == [[0, 1], [2]]
 
 
 async def test_writes_are_cut_to_the_sinks_batch_size() -> None:
