@@ -112,31 +112,29 @@ class CsvParser(RecordParser):
     def fast(self, data: bytes) -> tuple[pl.DataFrame, int] | None:
         if not data.endswith(self.line_end):
             data += self.line_end
-        column = marks.view(data)
-        if self.line_end == b"\n" and b"\r" in data and not marks.only(marks.followers(column, 13), b"\n"):
-            return None  # a lone CR
-        if not marks.is_utf8(data) or not marks.lines_within(data, self.line_end, self.max_record):
+        if not marks.lines_within(data, self.line_end, self.max_record):
             return None
-        found = self._fast_ragged(data, column) if self._ragged else self._fast_even(data, column)
+        found = self._fast_ragged(data) if self._ragged else self._fast_even(data)
         if found is None:
             return None
         rows, lines = found
         done = self._finished(rows)
         return None if done is None else (done, lines)
 
-    def _fast_even(self, data: bytes, column: pl.Series) -> tuple[pl.DataFrame, int] | None:
+    def _fast_even(self, data: bytes) -> tuple[pl.DataFrame, int] | None:
         """Where every record has all its fields: the columns wanted, and no others."""
-        found = shape(column, self._dialect, self._wide)
-        if found is None:
+        found = shape(data, self._dialect, self._wide)
+        if found is None or (found.returns and self._lone(data)) or not (found.ascii or marks.is_utf8(data)):
             return None
         if found.records != found.lines and len(data) > self.max_record and found.longest() > self.max_record:
             return None
         rows = self._typed(data, wanted=True)
         return (rows, found.lines) if rows is not None and rows.height == found.records else None
 
-    def _fast_ragged(self, data: bytes, column: pl.Series) -> tuple[pl.DataFrame, int] | None:
+    def _fast_ragged(self, data: bytes) -> tuple[pl.DataFrame, int] | None:
         """All columns: what Polars makes of records that may be short."""
-        if not self._closed(data, column):
+        column = marks.view(data)
+        if self._lone(data) or not marks.is_utf8(data) or not self._closed(data, column):
             return None
         lines = marks.count(column, self.line_end[0])
         rows = self._typed(data)
@@ -146,6 +144,10 @@ class CsvParser(RecordParser):
         if short and (rows.height != lines or self._blank_lines(data, column)):
             return None
         return rows, lines
+
+    def _lone(self, data: bytes) -> bool:
+        """Whether a CR stands alone where LF ends lines."""
+        return self.line_end == b"\n" and b"\r" in data and not marks.only(marks.followers(marks.view(data), 13), b"\n")
 
     def _closed(self, data: bytes, column: pl.Series) -> bool:
         """Whether no text follows a closing quote, and no quote is left unclosed."""

@@ -16,20 +16,25 @@ import polars as pl
 import pyarrow as pa
 
 from dataflow.connectors.file.csv_records import Dialect
+from dataflow.connectors.file.marks import view
 
 Words = npt.NDArray[np.uint64]
 _STEPS = tuple(np.uint64(step) for step in (1, 2, 4, 8, 16, 32))
 _ONE, _TOP = np.uint64(1), np.uint64(63)
-_BLOCK = 32768  # words worked on at a time: fewer are more calls, more leave the cache
+_BLOCK = 16384  # words worked on at a time: fewer are more calls, more leave the cache
+_HIGH = np.uint64(0x8080808080808080)  # set in eight bytes that are not all ASCII
 
 
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """`ends` marks the bytes that end a record; `lines` counts all line ends, those inside quotes too."""
+    """`ends` marks the bytes that end a record; `lines` counts all line ends, those inside quotes too. `ascii`: there
+    is no other byte. `returns`: there is a CR."""
 
     records: int
     lines: int
     ends: pl.Series
+    ascii: bool
+    returns: bool
 
     def longest(self) -> int:
         """Bytes of the longest record, its line end included."""
@@ -37,16 +42,20 @@ class Shape:
         return int((after - after.shift(1, fill_value=0)).max() or 0)  # type: ignore[arg-type]
 
 
-def shape(column: pl.Series, dialect: Dialect, wide: int) -> Shape | None:
-    """The shape of whole records, given as a column of bytes that begins with a record and ends with a line end.
+def shape(data: bytes, dialect: Dialect, wide: int) -> Shape | None:
+    """The shape of whole records: `data` begins with a record and ends with a line end.
 
     None where one of them has more or fewer fields than `wide`, where a quote neither opens a field, closes it nor is
     doubled inside one, and where a line is blank."""
-    ends, marks = np.empty((2, -(-len(column) // 64)), np.uint64)
+    column, eights = view(data), np.frombuffer(data, np.uint64, count=len(data) // 8)
+    ends, marks = np.empty((2, -(-len(data) // 64)), np.uint64)
     quoted = _Quoted() if dialect.quote else None
-    lines = 0
+    lines, high, returns = 0, np.uint64(0), False
     for at in range(0, len(ends), _BLOCK):
         block = column.slice(at * 64, _BLOCK * 64)
+        # All that is asked of the bytes is asked block by block: memory is read once.
+        high |= np.bitwise_or.reduce(eights[at * 8 : (at + _BLOCK) * 8])
+        returns = returns or data.find(b"\r", at * 64, (at + _BLOCK) * 64) >= 0
         found, end, mark = block == dialect.end[0], ends[at : at + _BLOCK], marks[at : at + _BLOCK]
         lines += int(found.sum())
         whole = _words(found)
@@ -57,13 +66,13 @@ def shape(column: pl.Series, dialect: Dialect, wide: int) -> Shape | None:
             return None
     if quoted and quoted.open:
         return None
-    ending = _bits(ends, len(column))
+    ending = _bits(ends, len(data))
     # One bit for each delimiter and line end that counts: is it a line end?
-    order = ending.filter(_bits(marks, len(column)))
+    order = ending.filter(_bits(marks, len(data)))
     records = int(ending.sum())
     if records * wide != len(order) or not _every(order, wide):
         return None
-    return Shape(records, lines, ending)
+    return Shape(records, lines, ending, not high & _HIGH and data[8 * len(eights) :].isascii(), returns)
 
 
 class _Quoted:

@@ -9,6 +9,7 @@ does not depend on where pieces are cut.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
@@ -22,6 +23,7 @@ from dataflow.connectors.file.worklist import unreadable
 from dataflow.errors import Corrupt
 
 SMALLEST = 128 * 1024  # a part no larger than this takes the exact way
+AHEAD = 3  # pieces under way behind the one that is handed out
 Fast = tuple[pl.DataFrame, int] | None
 """Rows and the number of their lines; None where the fast way declines."""
 
@@ -142,7 +144,7 @@ class Piece:
 
 
 class RecordFile:
-    """Reads one stream from a place to its end. The next block is read while the current piece is parsed."""
+    """Reads one stream from a place to its end. The next pieces are read and parsed while one is handed out."""
 
     def __init__(self, stream: Stream, parser: RecordParser, at: Place, *, piece: int, block: int) -> None:
         self._stream = stream
@@ -168,13 +170,15 @@ class RecordFile:
             raise changed(self._at)
 
     def __iter__(self) -> Iterator[Piece]:
-        with ThreadPoolExecutor(1, "file-read") as ahead, ThreadPoolExecutor(1, "file-parse") as parsing:
+        with ThreadPoolExecutor(1, "file-read") as ahead, ThreadPoolExecutor(AHEAD, "file-parse") as parsing:
             yield from self._pieces(ahead, parsing)
 
-    def _read(self) -> bytes:
+    def _read(self, upto: int | None = None) -> bytes:
+        """The next block, or `upto` so many bytes; less only at the file's end."""
+        upto = upto or self._block
         parts, size = [], 0
         try:
-            while size < self._block and (data := self._stream.read(self._block - size)):
+            while size < upto and (data := self._stream.read(upto - size)):
                 parts.append(data)
                 size += len(data)
         except OSError as error:
@@ -223,13 +227,20 @@ class RecordFile:
             return replace(part, begun=parsing.submit(self._parser.fast, part.text))
 
         self._position()
-        data = self._read()
-        if self._at.offset == 0 and data.startswith(BOM):
-            data, self._at = data[len(BOM) :], replace(self._at, offset=len(BOM))
+        data = self._read(len(BOM)) if self._at.offset == 0 else b""
+        if data == BOM:
+            data, self._at = b"", replace(self._at, offset=len(BOM))
         part = prepare(data, 0, 0)
+        coming: deque[Future[_Part | None]] = deque()
+
+        def following(before: _Part | Future[_Part | None]) -> _Part | None:
+            known = before.result() if isinstance(before, Future) else before
+            return prepare(known.data, known.end, 0) if known else None
+
         while part is not None:
             # Begun while this one is parsed, as if all of this one's records were whole: they nearly always are.
-            coming = ahead.submit(prepare, part.data, part.end, 0)
+            while len(coming) < AHEAD:
+                coming.append(ahead.submit(following, coming[-1] if coming else part))
             parsed = self._parser.parse(
                 part.text, self._at.line, final=part.final, skipping=self._at.skip, begun=part.begun
             )
@@ -238,14 +249,15 @@ class RecordFile:
                 yield self._passed(part.text, parsed, part.read, len(part.data) - part.end + left)
             elif part.final:
                 raise Corrupt("the reader does not get past a record", where=f"{self._at.file}:{self._at.line}")
-            following = coming.result()
-            if left:
-                self._by_lines = False
-                text = part.text[parsed.consumed :]
-                want = 0 if parsed.consumed else max(2 * len(text), self._block)
-                more = following.text + following.data[following.end :] if following else b""
-                following = prepare(text + more, 0, want)
-            part = following
+            if not left:
+                part = coming.popleft().result()
+                continue
+            self._by_lines = False
+            begun = [found for found in (each.result() for each in coming) if found]
+            coming.clear()
+            last = begun[-1] if begun else part
+            text = b"".join((part.text[parsed.consumed :], *(each.text for each in begun), last.data[last.end :]))
+            part = prepare(text, 0, 0 if parsed.consumed else max(2 * left, self._block))
 
     def _passed(self, part: bytes, parsed: Parsed, read: int, rest: int) -> Piece:
         tail = part[max(0, parsed.consumed - MARK) : parsed.consumed]

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import polars as pl
 
-from dataflow.connectors.file.disk import append_file, lock, make_folder, sync_folder
+from dataflow.connectors.file.disk import append_file, hasten, lock, make_folder, sync_folder
 from dataflow.connectors.file.encode import Encoder, make_encoder
 from dataflow.connectors.file.records import LaneLog, Record
 from dataflow.connectors.file.sink_config import FileSinkConfig
@@ -31,7 +31,7 @@ class SingleWriter(FileLaneWriter):
         self._fd = -1
         self._piece = ""
         self._length = 0
-        self._committed_length = 0
+        self._committed_length = self._hastened = 0
         self._pieces: tuple[tuple[str, int], ...] = ()
 
     @property
@@ -49,7 +49,8 @@ class SingleWriter(FileLaneWriter):
             if not lock(fd):
                 os.close(fd)
                 return
-            self._fd, self._piece, self._length, self._committed_length = fd, name, length, length
+            self._fd, self._piece = fd, name
+            self._length = self._committed_length = self._hastened = length
             if os.fstat(fd).st_size < length:
                 raise Corrupt(f"the committed piece {name} has lost bytes")
             os.ftruncate(fd, length)
@@ -66,6 +67,7 @@ class SingleWriter(FileLaneWriter):
                 done = os.write(self._fd, left)
                 self._length += done
                 left = left[done:]
+                self._hastened = hasten(self._fd, self._hastened, self._length)
 
     def _begin_piece(self) -> None:
         path = self._data / self._log.attempt
@@ -77,7 +79,8 @@ class SingleWriter(FileLaneWriter):
             sync_folder(self._data)
         except FileNotFoundError as error:
             raise Fenced(f"{self._log.lane.name}: the generation was replaced") from error
-        self._piece, self._length, self._committed_length = self._log.attempt, 0, 0
+        self._piece = self._log.attempt
+        self._length = self._committed_length = self._hastened = 0
 
     def _write(self, rows: pl.DataFrame) -> None:
         assert self._encoder is not None

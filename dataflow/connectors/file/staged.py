@@ -9,6 +9,7 @@ from typing import BinaryIO
 import polars as pl
 
 from dataflow.connectors.dead_letters import as_jsonl, file_name, stamped
+from dataflow.connectors.file.disk import hasten
 from dataflow.connectors.file.records import LaneLog
 from dataflow.errors import Fenced
 
@@ -21,7 +22,7 @@ class Staged:
 
     def __init__(self, log: LaneLog, area: str, final: str) -> None:
         self.final, self.area, self.size = final, area, 0
-        self._attempt = log.attempt
+        self._attempt, self._hastened = log.attempt, 0
         try:
             self._file: BinaryIO = (log.staging(area) / final).open("w+b")
         except FileNotFoundError as error:
@@ -31,6 +32,7 @@ class Staged:
         for buffer in buffers:
             self._file.write(buffer)
             self.size += len(buffer)
+            self._hastened = hasten(self._file.fileno(), self._hastened, self.size)
 
     def read(self, length: int, offset: int) -> bytes:
         self._file.flush()

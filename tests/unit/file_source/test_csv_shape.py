@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import polars as pl
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from dataflow.connectors.file import csv_shape, marks
+from dataflow.connectors.file import csv_shape
 from dataflow.connectors.file.csv_records import Dialect
 from dataflow.connectors.file.csv_shape import Shape, shape
 
@@ -44,11 +43,16 @@ def slowly(data: bytes, dialect: Dialect, wide: int) -> Told:
 
 
 def quickly(data: bytes, dialect: Dialect, wide: int) -> Told:
-    found: Shape | None = shape(marks.view(data), dialect, wide)
-    return None if found is None else (found.records, found.lines, found.longest())
+    found: Shape | None = shape(data, dialect, wide)
+    if found is None:
+        return None
+    assert (found.ascii, found.returns) == (data.isascii(), b"\r" in data)
+    return found.records, found.lines, found.longest()
 
 
-tokens = st.sampled_from(["a", "bb", "é", ",", '"', '""', "\n", '"x"', '",', '\n"', ",\n", "1,2\n", '1,"2,\n3"\n'])
+tokens = st.sampled_from(
+    ["a", "bb", "é", "\r", ",", '"', '""', "\n", '"x"', '",', '\n"', ",\n", "1,2\n", '1,"2,\n3"\n']
+)
 
 
 @settings(max_examples=400, deadline=None)
@@ -80,6 +84,14 @@ def test_a_quote_is_found_out_wherever_it_stands(where: int) -> None:
     assert quickly(bytes(text), Dialect(), 2) is None
 
 
+@pytest.mark.parametrize("byte", [b"\r", b"\xff"])
+def test_a_byte_of_interest_is_found_wherever_it_stands(byte: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(csv_shape, "_BLOCK", 1)
+    for where in range(150):
+        text = b"a" * where + byte + b"a" * (160 - where) + b",b\n"
+        assert quickly(text, Dialect(), 2) == (1, 1, len(text))
+
+
 @pytest.mark.parametrize("stray", [b'a,"%s"c\n', b'a,%sc"d"\n'])
 def test_text_beside_a_quote_is_found_out_at_ends_of_blocks(stray: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(csv_shape, "_BLOCK", 1)
@@ -93,10 +105,3 @@ def test_without_quotes_a_quote_is_a_letter() -> None:
 
 def test_other_bytes_take_the_parts() -> None:
     assert quickly(b"a;'b;\r'\rc;d\r", Dialect(b";", b"'", b"\r"), 2) == (2, 3, 8)
-
-
-def test_a_column_in_a_slice_is_read_from_its_own_beginning() -> None:
-    column = marks.view(b'x"' + b"1,2\n" * 40).slice(2)
-    found = shape(column, Dialect(), 2)
-    assert found is not None and (found.records, found.ends.to_list()) == (40, [False, False, False, True] * 40)
-    assert isinstance(found.ends, pl.Series)
