@@ -7,9 +7,10 @@ import logging
 import os
 import socket
 import time
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass, replace
 from heapq import nlargest
 from importlib.metadata import version
 from typing import Any
@@ -24,7 +25,7 @@ from activities.names import MOVE
 from dataflow.domain.coordinator.commands import ReportResourceUsage
 from dataflow.domain.coordinator.orders import Presence
 from dataflow.domain.coordinator.state import Limits
-from dataflow.domain.orders import SegmentOrder
+from dataflow.domain.orders import SegmentOrder, SegmentReport
 
 REPORTED = 1000
 """Pipelines whose CPU a report tells at most: those that take most."""
@@ -35,39 +36,47 @@ GOODBYE = 3.0
 _log = logging.getLogger(__name__)
 
 
+@dataclass(slots=True, eq=False)
+class RunningSegment:
+    """A segment that runs here: whose it is, and the seconds of CPU it took so far."""
+
+    pipeline: str
+    cpu: float = 0.0
+
+
 class Segments(Interceptor):
-    """Knows the segments that run now: how many, whose, and what CPU each pipeline's took."""
+    """Knows the segments that run now: how many, whose, and what CPU each one and each pipeline's took. Segments share
+    a process: its CPU is shared out evenly among those that ran at the same time. Adds to a segment's report what it
+    took."""
 
     def __init__(self) -> None:
-        self._running: Counter[str] = Counter()
+        self._running: set[RunningSegment] = set()
         self._used: dict[str, float] = defaultdict(float)
         self._looked = self._told = time.process_time(), time.monotonic()
 
     @property
     def running(self) -> int:
-        return self._running.total()
+        return len(self._running)
 
     @property
     def pipelines(self) -> tuple[str, ...]:
         """Those of which a segment runs."""
-        return tuple(self._running)
+        return tuple({segment.pipeline for segment in self._running})
 
     @contextmanager
-    def counted(self, order: object) -> Iterator[None]:
-        pipeline = order.lane.pipeline if isinstance(order, SegmentOrder) else ""
+    def counted(self, order: object) -> Iterator[RunningSegment]:
+        """A segment runs while entered; what it took is known afterwards."""
+        segment = RunningSegment(order.lane.pipeline if isinstance(order, SegmentOrder) else "")
         self._share_out()
-        self._running[pipeline] += 1
+        self._running.add(segment)
         try:
-            yield
+            yield segment
         finally:
             self._share_out()
-            self._running[pipeline] -= 1
-            if not self._running[pipeline]:
-                del self._running[pipeline]
+            self._running.discard(segment)
 
     def usage(self) -> dict[str, float]:
-        """Pipeline -> the CPU it took since the last call, in percent of the machine. Segments share a process: its CPU
-        is shared out evenly among those that ran at the same time."""
+        """Pipeline -> the CPU it took since the last call, in percent of the machine."""
         self._share_out()
         seconds = (time.monotonic() - self._told[1]) * (os.cpu_count() or 1)
         most = nlargest(REPORTED, self._used.items(), key=lambda item: item[1])
@@ -79,8 +88,9 @@ class Segments(Interceptor):
     def _share_out(self) -> None:
         before, self._looked = self._looked, (time.process_time(), time.monotonic())
         cpu = self._looked[0] - before[0]
-        for pipeline, segments in self._running.items():
-            self._used[pipeline] += cpu * segments / self._running.total()
+        for segment in self._running:
+            segment.cpu += cpu / len(self._running)
+            self._used[segment.pipeline] += cpu / len(self._running)
 
     def intercept_activity(self, next: ActivityInboundInterceptor) -> ActivityInboundInterceptor:
         return _Counted(next, self)
@@ -94,8 +104,9 @@ class _Counted(ActivityInboundInterceptor):
     async def execute_activity(self, input: ExecuteActivityInput) -> Any:
         if activity.info().activity_type != MOVE.name:
             return await super().execute_activity(input)
-        with self._segments.counted(input.args[0] if input.args else None):
-            return await super().execute_activity(input)
+        with self._segments.counted(input.args[0] if input.args else None) as segment:
+            report = await super().execute_activity(input)
+        return replace(report, cpu_ms=round(1000 * segment.cpu)) if isinstance(report, SegmentReport) else report
 
 
 class WorkerPresence:

@@ -12,7 +12,7 @@ from migrations.chain import Chain
 _HERE = Path(__file__).parent
 
 JOURNAL = Chain(_HERE / "sql", "0001", "alembic_version", 7235101)
-READ_MODELS = Chain(_HERE / "readmodels", "0001", "readmodels_version", 7235102)
+READ_MODELS = Chain(_HERE / "readmodels", "0002", "readmodels_version", 7235102)
 INBOX = Chain(_HERE / "inbox", "0001", "inbox_version", 7235103)
 
 HEAD = JOURNAL.head

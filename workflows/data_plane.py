@@ -251,6 +251,7 @@ class DataPlane:
                 counters=receipt.counters,
                 epochs=tuple(asdict(entry) for entry in ledger),
                 milliseconds=report.milliseconds,
+                cpu_ms=report.cpu_ms,
                 generation=lane.generation,
             )
         )

@@ -101,8 +101,8 @@ class RecordSegment:
     `counters` are cumulative over the lane's generation and `positions` cover every split read so far, both as in
     the last receipt: epochs that an attempt committed and could not report are thus covered by the next report.
     `first_epoch` may be `last_epoch + 1` where a segment found earlier commits and made none itself. `epochs` is the
-    compact ledger, one JSON object for each epoch. `generation` is the one the segment ran under; None means the
-    current one.
+    compact ledger, one JSON object for each epoch. `milliseconds` and `cpu_ms` as the segment reported them.
+    `generation` is the one the segment ran under; None means the current one.
     """
 
     batch_id: str
@@ -113,6 +113,7 @@ class RecordSegment:
     counters: Counters = field(default_factory=Counters)
     epochs: tuple[Mapping[str, Any], ...] = ()
     milliseconds: int = 0
+    cpu_ms: int = 0
     generation: int | None = None
     kind: Literal["RecordSegment"] = "RecordSegment"
 

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, get_args
+from typing import Annotated, Any, ClassVar, get_args
+
+from pydantic import Field
 
 from dataflow.domain.flow import Counters
 from dataflow.domain.record import EventRecord, verify
@@ -141,7 +143,8 @@ class BatchIngested:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BatchProcessed:
     """What became of the batch's records. `success_count` = written + filtered; `counters` are the batch's own (not
-    cumulative); `epochs` is the compact ledger of the segment."""
+    cumulative); `epochs` is the compact ledger of the segment. `cpu_ms`, the CPU time it took, is left out where it is
+    not known: events of before stay what they were, hash and all."""
 
     schema_version: ClassVar[int] = 1
     extra_tags: ClassVar[tuple[str, ...]] = ("batch-events", "metrics")
@@ -150,6 +153,7 @@ class BatchProcessed:
     success_count: int
     failure_count: int
     processing_time_ms: int
+    cpu_ms: Annotated[int, Field(exclude_if=lambda ms: ms == 0)] = 0
     lane: str = ""
     counters: Counters = field(default_factory=Counters)
     epochs: tuple[Mapping[str, Any], ...] = ()

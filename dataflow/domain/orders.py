@@ -29,6 +29,7 @@ class LedgerEntry:
 class SegmentReport:
     """One segment over one lane. `receipt` is the lane's newest, `ledger` covers the epochs from `first_epoch` on.
 
+    `milliseconds` went by; `cpu_ms` of CPU time were its share of what its worker's process took.
     `ended`: the input is exhausted. `error`: why the segment stopped early; what was committed before it counts.
     `grown`: the source has splits that the plan does not know."""
 
@@ -38,6 +39,7 @@ class SegmentReport:
     ended: bool
     ledger: tuple[LedgerEntry, ...] = ()
     milliseconds: int = 0
+    cpu_ms: int = 0
     error: PipelineError | None = None
     grown: bool = False
 

@@ -110,6 +110,7 @@ def _broken(command: c.Command) -> Iterator[Problem]:
             if not 1 <= command.first_epoch <= command.last_epoch + 1:
                 yield Problem("first_epoch", f"is {command.first_epoch}, not 1 to {command.last_epoch + 1}")
             yield from _natural("milliseconds", command.milliseconds)
+            yield from _natural("cpu_ms", command.cpu_ms)
             yield from _not_json(command.epochs, "epochs")
         case c.UpdateCheckpoint(checkpoint=checkpoint):
             yield from _natural("checkpoint.offset", checkpoint.offset)

@@ -43,6 +43,7 @@ def counts_of(record: EventRecord) -> Mapping[str, int]:
                 "bytes_read": event.counters.bytes_read,
                 "batches": 1,
                 "processing_ms": event.processing_time_ms,
+                "cpu_ms": event.cpu_ms,
             }
         case e.RetryScheduled():
             return {"retries": 1}

@@ -19,6 +19,7 @@ COUNTS = (
     "bytes_read",
     "batches",
     "processing_ms",
+    "cpu_ms",
     "retries",
     "timeouts",
     "failures",

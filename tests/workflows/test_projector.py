@@ -15,6 +15,7 @@ from dataflow.embedded.temporal import Address
 from dataflow.platform import Platform, Work, platform, start_projector
 from dataflow.projections.configured import ReadModels
 from dataflow.projections.projector import Projector
+from dataflow.projections.queries import Queries
 from dataflow.projections.store import Store
 from dataflow.settings import Settings
 from workflows.names import PROJECTOR, ProjectorTuning, projector_id, projector_queue
@@ -52,11 +53,11 @@ async def until_counted(up: Platform, pipeline: str, version: int) -> dict[str, 
     return found[0]
 
 
-def definition(name: str) -> object:
+def definition(name: str, rows: int = 10) -> object:
     from dataflow.domain.spec import PipelineSpec
 
     return PipelineSpec.model_validate(
-        {"name": name, "source": {"type": "generator", "rows": 10}, "sinks": [{"type": "memory", "name": name}]}
+        {"name": name, "source": {"type": "generator", "rows": rows}, "sinks": [{"type": "memory", "name": name}]}
     )
 
 
@@ -71,6 +72,21 @@ async def test_rows_follow_each_command(projecting: Callable[..., AsyncExitStack
         row = await until_counted(up, name, state.version)
         assert (row["status"], row["total_records"]) == ("completed", 10)
         await start_projector(up.client.temporal, up.settings)  # again: the one that is there goes on
+
+
+async def test_the_hour_tells_the_time_of_the_cpu(projecting: Callable[..., AsyncExitStack]) -> None:
+    async with projecting() as up:
+        name = f"p-{uuid4().hex[:8]}"
+        await up.client.create(definition(name, rows=500_000))
+        await up.client.start(name)
+        while (state := await up.client.state(name)).status != "completed":
+            await asyncio.sleep(0.05)
+        await until_counted(up, name, state.version)
+        queries = Queries(Store(up.settings.readmodel_url))
+        async with asyncio.timeout(60):
+            while not (hours := (await queries.metrics(pipeline=name)).rows):
+                await asyncio.sleep(0.05)
+        assert 0 < sum(row["cpu_ms"] for row in hours) < 60_000
 
 
 async def test_it_continues_as_new(projecting: Callable[..., AsyncExitStack]) -> None:

@@ -98,7 +98,7 @@ def test_a_damaged_store_is_told_and_the_others_go_on(home: Path) -> None:
     assert result.exit_code == 1
     lines = result.stdout.splitlines()
     assert len(lines) == 4
-    assert lines[1].startswith("read models") and "0001; was empty" in lines[1]
+    assert lines[1].startswith("read models") and "0002; was empty" in lines[1]
     assert "failed: " in lines[0]
     assert lines[2].startswith("inbox") and "0001; was empty" in lines[2]
     assert lines[3].startswith("temporal (embedded)")

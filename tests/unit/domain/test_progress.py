@@ -45,6 +45,16 @@ def test_a_segment_is_three_events_together(running: Any) -> None:
     assert metrics.last_processed_at == running.state.checkpoint.timestamp == running.now
 
 
+def test_the_time_of_the_cpu_is_told_where_it_is_known(running: Any) -> None:
+    """Events of before have none, and must keep their hash when a workflow is replayed by the code of today."""
+    running.do(running.segment(1, 3, 1000, cpu_ms=40))
+    running.do(running.segment(4, 4, 1500))
+    known, unknown = (record for record in running.records if record.type == "BatchProcessed")
+    assert known.payload["cpu_ms"] == 40
+    assert "cpu_ms" not in unknown.payload
+    assert [e.unseal(record).cpu_ms for record in (known, unknown)] == [40, 0]
+
+
 def test_the_next_segment_counts_the_difference(running: Any) -> None:
     running.do(running.segment(1, 3, 1000))
     ingested, processed, _ = running.do(running.segment(4, 4, 1500))

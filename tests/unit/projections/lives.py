@@ -119,6 +119,7 @@ class Lives:
             last_epoch=before.epoch + 1,
             counters=before.counters + more,
             milliseconds=read,
+            cpu_ms=read // 2,
         )
 
 

@@ -15,7 +15,7 @@ from dataflow.migrate.journal import SqlStore
 from dataflow.projections.models import MODELS
 from dataflow.projections.projector import Projector
 from dataflow.projections.recompute import Swap, recompute
-from dataflow.projections.sql_tables import metadata
+from dataflow.projections.sql_tables import COUNTS, metadata
 from dataflow.projections.store import Store, TableProjection
 from migrations import READ_MODELS
 from tests.chains import check_head_is_written_down, check_makes_the_tables
@@ -42,8 +42,8 @@ async def test_up_down_up_while_a_projector_works(journal: MemoryJournal, store_
     running = asyncio.create_task(projector.run(stop))
     while min(one["position"] for one in projector.told().values()) < 500:
         await asyncio.sleep(0.01)
-    [down] = await migrate_down([schema], lambda _: None)
-    assert (down.was, down.found) == (READ_MODELS.head, "")
+    downs = [(await migrate_down([schema], lambda _: None))[0] for _ in range(int(READ_MODELS.head))]
+    assert (downs[0].was, downs[-1].found) == (READ_MODELS.head, "")
     await lives.live(100)
     while not all(one["degraded"] for one in projector.told().values()):
         await asyncio.sleep(0.01)
@@ -63,8 +63,43 @@ async def test_journal_and_read_models_share_a_database(store_url: str) -> None:
     for chain in (SqlStore(store_url), SqlStore(store_url, "read models", READ_MODELS)):
         [up] = await migrate_up([chain], lambda _: None)
         assert up.state is State.CURRENT
-    await migrate_down([SqlStore(store_url, "read models", READ_MODELS)], lambda _: None)
+    for _ in range(int(READ_MODELS.head)):
+        await migrate_down([SqlStore(store_url, "read models", READ_MODELS)], lambda _: None)
     assert (await status([SqlStore(store_url)]))[0].state is State.CURRENT
+
+
+async def test_rows_stay_while_the_time_of_the_cpu_comes_and_goes(journal: MemoryJournal, store_url: str) -> None:
+    """Rows of the version before are read by this one and the other way round, by whoever had it open meanwhile."""
+    await Lives(journal).live(300)
+    async with Store(store_url) as store:
+        metrics = TableProjection(store, MODELS["metrics"])
+        while await metrics.position() < await journal.end():
+            await metrics.apply(await journal.tail(await metrics.position(), 100))
+    of_this = await asyncio.to_thread(_hours, store_url)
+    assert 0 not in [row.pop("cpu_ms") for row in of_this]
+
+    await asyncio.to_thread(READ_MODELS.downgrade, store_url, "0001")
+    assert await asyncio.to_thread(_hours, store_url) == of_this
+    await asyncio.to_thread(READ_MODELS.upgrade, store_url)
+    assert await asyncio.to_thread(_hours, store_url) == [{**row, "cpu_ms": 0} for row in of_this]
+
+    written = {**{name: 1 for name in COUNTS if name != "cpu_ms"}, "pipeline_id": "old", "hour": "2026-01-31T23:00:00Z"}
+    engine = sa.create_engine(store_url)
+    with engine.begin() as connection:
+        into = sa.table("pipeline_metrics_hourly_a", *(sa.column(name) for name in written))
+        connection.execute(sa.insert(into), written)
+    engine.dispose()
+    [row] = [row for row in await asyncio.to_thread(_hours, store_url) if row["pipeline_id"] == "old"]
+    assert (row["cpu_ms"], row["processing_ms"]) == (0, 1)
+
+
+def _hours(url: str) -> list[dict[str, object]]:
+    engine = sa.create_engine(url)
+    with engine.connect() as connection:
+        text = "SELECT * FROM pipeline_metrics_hourly ORDER BY hour, pipeline_id"
+        found = [dict(row) for row in connection.execute(sa.text(text)).mappings()]
+    engine.dispose()
+    return found
 
 
 async def test_a_newer_schema_is_left_alone(store_url: str) -> None:

@@ -48,7 +48,7 @@ async def test_rows_are_what_folding_the_journal_gives(journal: MemoryJournal, s
         sums: Counter[tuple[str, str]] = Counter()
         found = await rows(store, view)
         for row in found:
-            for count in ("records_processed", "records_failed", "batches", "records_dead_lettered", "bytes_read"):
+            for count in ("records_processed", "records_failed", "batches", "records_dead_lettered", "cpu_ms"):
                 sums[row["pipeline_id"], count] += row[count]
             done = row["records_processed"] + row["records_failed"]
             assert row["avg_batch_size"] == (done / row["batches"] if row["batches"] else 0)
@@ -59,11 +59,16 @@ async def test_rows_are_what_folding_the_journal_gives(journal: MemoryJournal, s
             assert sums[name, "records_failed"] == total.records_failed
             assert sums[name, "batches"] == total.batches_processed
             assert sums[name, "records_dead_lettered"] == total.records_dead_lettered
+            assert sums[name, "cpu_ms"] == await cpu_told(journal, name)
         assert len(found) > len(status)
     audit = await rows(store, "audit_log")
     assert sorted(row["position"] for row in audit) == list(range(1, await journal.end() + 1))
     assert {row["actor"] for row in audit} == {"ann", "bob", "pipeline", "sky"}
     assert any("DENIED: the sink is away" in row["summary"] for row in audit)
+
+
+async def cpu_told(journal: MemoryJournal, pipeline: str) -> int:
+    return sum([int(record.payload.get("cpu_ms", 0)) async for record in journal.read(pipeline)])
 
 
 async def test_batches_may_overlap_and_repeat(journal: MemoryJournal, store: Store) -> None:
