@@ -17,12 +17,10 @@ from activities.link import CoordinatorLink
 from activities.move import MoveActivities
 from activities.plan import PlanActivities
 from activities.presence import Segments, WorkerPresence, reporting_load
-from activities.project import ProjectActivities
 from activities.rewind import RewindActivities
 from dataflow.allocator import keep_freed_buffers
 from dataflow.inbox import Inbox
 from dataflow.journal import Journal
-from dataflow.projections.configured import ReadModels
 from dataflow.settings import Settings
 from workflows.coordinator import CoordinatorWorkflow
 from workflows.names import coordinator_queue, data_queue, projector_queue
@@ -80,7 +78,10 @@ async def working(
             await stack.enter_async_context(
                 reporting_load(link, None, settings.worker_report, settings.pipeline_report)
             )
-        if project:
+        if project:  # loaded where it is wanted: nothing else here needs the read models
+            from activities.project import ProjectActivities
+            from dataflow.projections.configured import ReadModels
+
             projecting = ProjectActivities(journal, ReadModels(settings))
             projector = Worker(
                 client,

@@ -37,8 +37,9 @@ class Chain:
             return None if revision is None else str(revision)
 
     def upgrade(self, target: str | Connection, revision: str = "") -> None:
-        """Bring the schema up to `revision`, the head by default. A connection given must be in a transaction that may
-        write. Safe to call from several processes at once: one does the work, the others wait for it.
+        """Bring the schema up to `revision`, the head by default (in one go where there is nothing yet, see `whole`).
+        A connection given must be in a transaction that may write. Safe to call from several processes at once: one
+        does the work, the others wait for it.
 
         Raises `Rejected` where a newer version of DataFlow has been at work."""
         with _connection(target) as connection:
@@ -48,6 +49,10 @@ class Chain:
             if found == (revision or self.head):
                 return
             self._refuse_unknown(found)
+            if not revision and self._is_for_whole(connection):
+                for statement in self.whole.read_text(encoding="utf-8").split("\n\n"):
+                    connection.exec_driver_sql(statement)
+                return
             from alembic import command
 
             command.upgrade(self._config(connection), revision or self.head)
@@ -59,6 +64,15 @@ class Chain:
         with _connection(target) as connection:
             self._refuse_unknown(self.current(connection))
             command.downgrade(self._config(connection), revision)
+
+    @property
+    def whole(self) -> Path:
+        """Where a script that makes the newest schema of SQLite in one go is kept, if the chain has one."""
+        return self.scripts / "head.sqlite.sql"
+
+    def _is_for_whole(self, connection: Connection) -> bool:
+        sqlite = connection.dialect.name == "sqlite"
+        return sqlite and self.whole.exists() and not inspect(connection).get_table_names()
 
     def is_known(self, revision: str | None) -> bool:
         """Whether this version has a script of that revision; of the empty schema (None) it knows everything."""

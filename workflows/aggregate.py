@@ -13,8 +13,6 @@ from temporalio.common import SearchAttributeKey
 from temporalio.exceptions import ActivityError
 
 with workflow.unsafe.imports_passed_through():
-    from pydantic import TypeAdapter
-
     from activities.names import APPEND, INGEST, TAKE
     from dataflow.domain import commands as do
     from dataflow.domain.commands import Origin
@@ -23,7 +21,7 @@ with workflow.unsafe.imports_passed_through():
     from dataflow.domain.orders import Admission, AppendOrder, IngestOrder, TakeOrder
     from dataflow.domain.pipeline import decide, evolve
     from dataflow.domain.progress import another_batch
-    from dataflow.domain.state import PipelineState, Status
+    from dataflow.domain.state import PipelineState, Status, states
     from dataflow.errors import DataFlowError, Retryable
     from workflows.calls import start
     from workflows.failures import failure
@@ -33,7 +31,6 @@ _LOST = 10.0
 """Seconds after which an append is taken for lost with its worker and done again, which changes nothing."""
 
 _OWN = Origin(actor="pipeline")
-_STATE: TypeAdapter[PipelineState] = TypeAdapter(PipelineState)
 
 
 class Aggregate:
@@ -146,7 +143,7 @@ class Aggregate:
             after = evolve(after, record)
         every = self._tuning.snapshot_every
         due = before.version // every != after.version // every
-        snapshot = _STATE.dump_python(after, mode="json") if due else None
+        snapshot = states().dump_python(after, mode="json") if due else None
         return AppendOrder(records=records, snapshot=snapshot, report=report_of(before, after)), after
 
     def _move(self, after: PipelineState) -> None:

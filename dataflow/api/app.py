@@ -10,12 +10,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 from fastapi import APIRouter, FastAPI, Query, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
-from pydantic import TypeAdapter
 
 from dataflow.api.records import records_router
 from dataflow.api.reset import reset_router
 from dataflow.api.system import system_routes
-from dataflow.domain.state import PipelineState
+from dataflow.domain.state import states
 from dataflow.errors import Conflict, DataFlowError, IllegalCommand, InvalidSpec, NotFound, Problem, Rejected, Retryable
 
 if TYPE_CHECKING:
@@ -30,7 +29,6 @@ _STATUS: tuple[tuple[type[DataFlowError], int, str], ...] = (
     (Rejected, 400, "Rejected"),
     (Retryable, 503, "Not available now"),
 )
-_STATES = TypeAdapter(PipelineState)
 
 
 def create_app(client: Client, routes: Sequence[APIRouter] = ()) -> FastAPI:
@@ -73,7 +71,7 @@ def create_app(client: Client, routes: Sequence[APIRouter] = ()) -> FastAPI:
     async def pipeline(pipeline: str) -> dict[str, Any]:
         """One pipeline: its state, and the live counters of its running segments."""
         progress = await client.progress(pipeline)
-        state: dict[str, Any] = _STATES.dump_python(progress.state, mode="json")
+        state: dict[str, Any] = states().dump_python(progress.state, mode="json")
         for bookkeeping in ("recent_batches", "recent_offsets"):
             state.pop(bookkeeping)
         return {

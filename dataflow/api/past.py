@@ -9,12 +9,11 @@ from fastapi import APIRouter, Query
 from pydantic import TypeAdapter
 
 from dataflow.domain.record import EventRecord
-from dataflow.domain.state import PipelineState
+from dataflow.domain.state import states
 from dataflow.errors import NotFound
 from dataflow.journal import Journal
 from dataflow.journal.history import state_at
 
-_STATES = TypeAdapter(PipelineState)
 _RECORDS = TypeAdapter(EventRecord)
 Limit = Annotated[int, Query(ge=1, le=10_000)]
 
@@ -84,7 +83,7 @@ def past_routes(journal: Journal, prefix: str) -> APIRouter:
     @routes.get("/pipelines/{pipeline}/state")
     async def state(pipeline: str, at: str | None = None) -> dict[str, Any]:
         """The state after an event: its sequence, its id, or the last one at a time (ISO 8601); default: the newest."""
-        found: dict[str, Any] = _STATES.dump_python(await state_at(journal, pipeline, place(at)), mode="json")
+        found: dict[str, Any] = states().dump_python(await state_at(journal, pipeline, place(at)), mode="json")
         return found
 
     return routes

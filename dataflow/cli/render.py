@@ -19,10 +19,10 @@ _COUNTERS = ("read", "written", "filtered", "failed", "dead_lettered")
 
 def state_json(state: PipelineState) -> dict[str, Any]:
     """The whole state, as recorded; the bookkeeping of repeated batches is left out, it is long and for nobody."""
-    from pydantic import TypeAdapter
+    from dataflow.domain.state import states
 
     plain = replace(state, recent_batches=(), recent_offsets=())
-    whole: dict[str, Any] = TypeAdapter(type(state)).dump_python(plain, mode="json")
+    whole: dict[str, Any] = states().dump_python(plain, mode="json")
     return {key: value for key, value in whole.items() if key not in ("recent_batches", "recent_offsets")}
 
 

@@ -29,7 +29,7 @@ class Catalogue(Generic[E]):
         self.types = types
         self._upcasters = upcasters
         self._tags = tags
-        self._adapters: Mapping[str, TypeAdapter[Any]] = {name: TypeAdapter(cls) for name, cls in types.items()}
+        self._adapters: dict[str, TypeAdapter[Any]] = {}
 
     def seal(
         self,
@@ -60,7 +60,7 @@ class Catalogue(Generic[E]):
                     correlation_id=correlation_id,
                     causation_id=causation_id,
                     tags=self._tags(event),
-                    payload=self._adapters[name].dump_python(event, mode="json"),
+                    payload=self._adapter(name).dump_python(event, mode="json"),
                     previous_hash=previous_hash,
                 )
             )
@@ -89,10 +89,16 @@ class Catalogue(Generic[E]):
                 raise Corrupt(f"there is no upcaster for {record.type} of schema version {version}", where=where)
             payload = upcast(payload)
         try:
-            event: E = self._adapters[record.type].validate_python(payload)
+            event: E = self._adapter(record.type).validate_python(payload)
         except ValidationError as error:
             raise Corrupt(f"the payload of {record.type} does not fit: {error}", where=where) from error
         return event
+
+    def _adapter(self, name: str) -> TypeAdapter[Any]:
+        """Made when first asked for: all of them take longer than most programs wait for their start."""
+        if name not in self._adapters:
+            self._adapters[name] = TypeAdapter(self.types[name])
+        return self._adapters[name]
 
 
 def _version(cls: type) -> int:

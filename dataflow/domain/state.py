@@ -10,7 +10,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from enum import StrEnum
+from functools import cache
 from typing import Any
+
+from pydantic import TypeAdapter
 
 from dataflow.domain.flow import Counters, Position
 from dataflow.domain.spec import PipelineSpec
@@ -247,3 +250,9 @@ class PipelineState:
         if len(ids) > MEMORY:
             forgotten = max(forgotten, *offsets[:-MEMORY])
         return replace(self, recent_batches=ids[-MEMORY:], recent_offsets=offsets[-MEMORY:], forgotten_offset=forgotten)
+
+
+@cache
+def states() -> TypeAdapter[PipelineState]:
+    """The state as plain JSON, and back. Made when first asked for: it takes as long as a small run does."""
+    return TypeAdapter(PipelineState)

@@ -9,14 +9,12 @@ from datetime import datetime, timedelta
 from functools import cache
 from typing import Any, Generic, TypeVar
 
-from pydantic import TypeAdapter
-
 from dataflow.domain.coordinator import evolution as coordination
 from dataflow.domain.coordinator.packing import packed, unpacked
 from dataflow.domain.coordinator.state import CoordinatorState
 from dataflow.domain.pipeline import fold
 from dataflow.domain.record import EventRecord
-from dataflow.domain.state import PipelineState
+from dataflow.domain.state import PipelineState, states
 from dataflow.errors import NotFound
 from dataflow.journal.base import MILESTONE, SNAPSHOTS_KEPT, Journal
 
@@ -46,13 +44,12 @@ class Aggregate(Generic[S]):
 @cache
 def pipelines() -> Aggregate[PipelineState]:
     """The aggregate of pipeline streams."""
-    adapter = TypeAdapter(PipelineState)
 
     def dump(state: PipelineState) -> dict[str, Any]:
-        dumped: dict[str, Any] = adapter.dump_python(state, mode="json")
+        dumped: dict[str, Any] = states().dump_python(state, mode="json")
         return dumped
 
-    return Aggregate(PipelineState.empty, fold, dump, adapter.validate_python)
+    return Aggregate(PipelineState.empty, fold, dump, states().validate_python)
 
 
 @cache

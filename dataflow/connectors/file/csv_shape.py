@@ -16,7 +16,7 @@ import polars as pl
 import pyarrow as pa
 
 from dataflow.connectors.file.csv_records import Dialect
-from dataflow.connectors.file.marks import view
+from dataflow.connectors.file.marks import column, view
 
 Words = npt.NDArray[np.uint64]
 _STEPS = tuple(np.uint64(step) for step in (1, 2, 4, 8, 16, 32))
@@ -47,12 +47,12 @@ def shape(data: bytes, dialect: Dialect, wide: int) -> Shape | None:
 
     None where one of them has more or fewer fields than `wide`, where a quote neither opens a field, closes it nor is
     doubled inside one, and where a line is blank."""
-    column, eights = view(data), np.frombuffer(data, np.uint64, count=len(data) // 8)
+    octets, eights = view(data), np.frombuffer(data, np.uint64, count=len(data) // 8)
     ends, marks = np.empty((2, -(-len(data) // 64)), np.uint64)
     quoted = _Quoted() if dialect.quote else None
     lines, high, returns = 0, np.uint64(0), False
     for at in range(0, len(ends), _BLOCK):
-        block = column.slice(at * 64, _BLOCK * 64)
+        block = octets.slice(at * 64, _BLOCK * 64)
         # All that is asked of the bytes is asked block by block: memory is read once.
         high |= np.bitwise_or.reduce(eights[at * 8 : (at + _BLOCK) * 8])
         returns = returns or data.find(b"\r", at * 64, (at + _BLOCK) * 64) >= 0
@@ -160,4 +160,4 @@ def _words(bits: pl.Series) -> Words:
 
 def _bits(words: Words, count: int) -> pl.Series:
     """The first `count` bits as a column of booleans, without a copy."""
-    return cast(pl.Series, pl.from_arrow(pa.Array.from_buffers(pa.bool_(), count, [None, pa.py_buffer(words)])))
+    return column(pa.Array.from_buffers(pa.bool_(), count, [None, pa.py_buffer(words)]))

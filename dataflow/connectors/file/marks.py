@@ -2,16 +2,32 @@
 
 from __future__ import annotations
 
-from typing import cast
+from dataclasses import dataclass
 
 import polars as pl
 import pyarrow as pa
 
 
+@dataclass(frozen=True, slots=True)
+class _Column:
+    """An array that tells no more of itself than how to get at its memory: `pl.from_arrow` would load `pyarrow.compute`
+    to look for what only it can convert, which takes longer than a small file does."""
+
+    array: pa.Array
+
+    def __arrow_c_array__(self, requested_schema: object | None = None) -> tuple[object, object]:
+        found: tuple[object, object] = self.array.__arrow_c_array__(requested_schema)
+        return found
+
+
+def column(array: pa.Array) -> pl.Series:
+    """The array as a column of Polars, without a copy."""
+    return pl.Series(_Column(array))
+
+
 def view(data: bytes | memoryview) -> pl.Series:
     """The bytes as a column of UInt8, without a copy."""
-    column = pa.Array.from_buffers(pa.uint8(), len(data), [None, pa.py_buffer(data)])
-    return cast(pl.Series, pl.from_arrow(column))
+    return column(pa.Array.from_buffers(pa.uint8(), len(data), [None, pa.py_buffer(data)]))
 
 
 def count(column: pl.Series, byte: int) -> int:

@@ -16,6 +16,7 @@ from dataflow.journal import open_journal, sql_statements
 from dataflow.journal.sql_engine import create_journal_engine, journal_url, writing
 from dataflow.journal.sql_tables import metadata
 from dataflow.testing.journal_kit import Writing, all_of, check_acknowledged
+from migrations.whole import made_by_migrations, script
 from tests.chains import check_head_is_written_down
 
 
@@ -207,14 +208,34 @@ def test_head_is_the_newest_revision():
     check_head_is_written_down(migrations.JOURNAL)
 
 
-def test_opening_what_is_up_to_date_does_not_import_alembic(url):
+def test_a_new_file_gets_in_one_go_what_the_migrations_make_step_by_step(url, file):
+    """To be written anew after a new migration: `python -m migrations.whole`."""
+    expected = made_by_migrations(migrations.JOURNAL)
+    assert migrations.JOURNAL.whole.read_text() == expected
     migrations.upgrade(url)
-    script = (
+    assert script(file) == expected
+
+
+def test_tables_of_others_in_the_file_do_no_harm(url, file):
+    file.parent.mkdir(exist_ok=True)
+    with closing(sqlite3.connect(file)) as connection, connection:
+        connection.execute("CREATE TABLE mine (id INTEGER)")
+    migrations.upgrade(url)
+    migrations.downgrade(url)
+    migrations.upgrade(url)
+    assert migrations.current(url) == migrations.HEAD
+
+
+@pytest.mark.parametrize("new", [True, False])
+def test_opening_what_is_new_or_up_to_date_does_not_import_alembic(url, new):
+    if not new:
+        migrations.upgrade(url)
+    program = (
         "import asyncio, sys\nfrom dataflow.journal import open_journal\n"
         f"async def main():\n    async with open_journal({url!r}): pass\n"
         "asyncio.run(main())\nprint('alembic' in sys.modules, 'temporalio' in sys.modules)"
     )
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout == "False False\n"
 
 
