@@ -77,6 +77,7 @@ async def running_in(handle: Any, workers: dict[int, asyncio.subprocess.Process]
 
 @pytest.mark.chaos
 @pytest.mark.slow
+@pytest.mark.timeout(120 + 15 * KILLS)
 async def test_workers_killed_under_the_projector_count_exactly(
     temporal: Address, postgres_url: str, elasticsearch: Site, unique: str, tmp_path: Path
 ) -> None:
