@@ -78,6 +78,7 @@ class Keeper:
         self._users = FileLock(self.files.users)
         self._alone = FileLock(self.files.keeper)
         self._server: subprocess.Popen[bytes] | None = None
+        self._log_before = 0  # bytes of the log when the server was started
         self._record = Record(state="starting", keeper=os.getpid(), binary=str(binary))
 
     def run(self) -> int:
@@ -125,8 +126,8 @@ class Keeper:
             self._note(state="starting", port=ports[0], ui_port=ports[1], metrics_port=ports[2])
             if self._start():
                 return True
-            if all(process.is_free(port) for port in ports):
-                break  # it was not the ports
+            if not self._found_a_port_taken():
+                break
         self._note(state="failed", error=self._reason())
         return False
 
@@ -135,8 +136,9 @@ class Keeper:
         for wanted in ((before.port, before.ui_port) if before else (PORT, UI_PORT), (port, ui)):
             if all(process.is_free(number) for number in wanted):
                 yield *wanted, metrics
-        metrics, port, ui = process.free_ports(3)
-        yield port, ui, metrics
+        for _ in range(3):  # outgoing connections are given ports, too: any may be taken in between
+            metrics, port, ui = process.free_ports(3)
+            yield port, ui, metrics
 
     def _end_leftover(self, before: Record) -> None:
         """Kill the server of a keeper that was killed, where the kernel did not (not Linux)."""
@@ -151,6 +153,7 @@ class Keeper:
 
     def _start(self) -> bool:
         """Start the server and wait until it serves."""
+        self._log_before = self.files.log.stat().st_size if self.files.log.exists() else 0
         self._server = process.spawn(command(self.binary, self.files, self._record, self.namespace), log=self.files.log)
         self._note(pid=self._server.pid, started=time.time())
         server = self._server
@@ -204,6 +207,12 @@ class Keeper:
         if now - self._idle_since < LINGER:
             self._users.release()
         return self._users.held
+
+    def _found_a_port_taken(self) -> bool:
+        """Whether the server said so. The port itself may be free again by now."""
+        with self.files.log.open("rb") as log:
+            log.seek(self._log_before)
+            return b"address already in use" in log.read()
 
     def _reason(self) -> str:
         code = self._server.poll() if self._server else None

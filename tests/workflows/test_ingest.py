@@ -334,7 +334,7 @@ async def test_history_stays_short_and_the_state_flat_under_a_stream_of_batches(
     short = Client(
         world.platform.client.temporal,
         task_queue=world.platform.settings.task_queue,
-        tuning=Tuning(segment_first=30, segment_longest=30, history_events=300),
+        tuning=Tuning(segment_first=30, segment_longest=30, history_events=150),
         inbox=inbox_of(world),
     )
     await short.create(spec(world))

@@ -268,6 +268,26 @@ async def test_taken_ports_are_left_to_others(settings: Settings, home: Path, ho
         await start_something(two, "first")
 
 
+async def test_a_port_taken_at_the_last_moment_and_let_go_at_once(
+    settings: Settings, home: Path, tmp_path: Path
+) -> None:
+    """What looks at the ports afterwards finds them free: they were an outgoing connection's for a moment."""
+    program, asked = tmp_path / "temporal", tmp_path / "asked"
+    program.write_text(
+        "#!/bin/sh\n"
+        f'echo "$*" >> {asked}\n'
+        f'if [ "$2" = start-dev ] && [ $(grep -c start-dev {asked}) -lt 3 ]; then\n'
+        '  echo "listen tcp 127.0.0.1:7233: bind: address already in use"; exit 2\n'
+        "fi\n"
+        f'exec {await binary.find(None, print)} "$@"\n'
+    )
+    program.chmod(0o755)
+    async with temporal_server(settings.model_copy(update={"temporal_binary": program})) as address:
+        await start_something(address, "first")
+    starts = [line for line in asked.read_text().splitlines() if "start-dev" in line]
+    assert len(set(starts)) == len(starts) == 3, "each time with other ports"
+
+
 async def test_a_server_that_will_not_start_says_why(settings: Settings, home: Path) -> None:
     settings.home.mkdir()
     Files(home=home).database.write_text("this is no database " * 1000)
