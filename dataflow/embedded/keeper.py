@@ -126,8 +126,8 @@ class Keeper:
             self._note(state="starting", port=ports[0], ui_port=ports[1], metrics_port=ports[2])
             if self._start():
                 return True
-            if not self._found_a_port_taken():
-                break
+            if not self._found_a_port_taken() and all(process.is_free(port) for port in ports):
+                break  # it was not the ports
         self._note(state="failed", error=self._reason())
         return False
 
