@@ -49,7 +49,10 @@ def pipelines() -> Aggregate[PipelineState]:
         dumped: dict[str, Any] = states().dump_python(state, mode="json")
         return dumped
 
-    return Aggregate(PipelineState.empty, fold, dump, states().validate_python)
+    def load(plain: Mapping[str, Any]) -> PipelineState:
+        return states().validate_python(plain)
+
+    return Aggregate(PipelineState.empty, fold, dump, load)
 
 
 @cache

@@ -15,6 +15,9 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
+from cassandra import InvalidRequest, WriteTimeout  # type: ignore[import-untyped]
+from cassandra.protocol import ServerError  # type: ignore[import-untyped]
+
 from dataflow.errors import Rejected, Retryable
 
 SCRIPTS = Path(__file__).parent
@@ -25,19 +28,30 @@ HEAD = REVISIONS[-1]
 LOCK_SECONDS = 60
 """How long a process that died keeps the others waiting; the holder renews it before every statement."""
 
+SETTLE_SECONDS = 10
+"""How long a table may be listed and yet refuse to be read: Cassandra lists a table before it opens it, and until
+after it has dropped it. A node that is busy takes a second or two."""
+
 _WAIT = 0.2
 
 
 def current(session: Any, keyspace: str) -> str | None:
-    """The revision of the keyspace's schema; None where there is none yet, or no such keyspace."""
-    found = session.execute(
-        "SELECT table_name FROM system_schema.tables WHERE keyspace_name = %s AND table_name = 'schema_revision'",
-        (keyspace,),
-    ).one()
-    if found is None:
-        return None
-    row = session.execute(f"SELECT revision FROM {quoted(keyspace)}.schema_revision WHERE name = 'schema'").one()
-    return str(row[0]) if row is not None and row[0] is not None else None
+    """The revision of the keyspace's schema; None where there is none yet, or no such keyspace.
+
+    Another process may be making the keyspace at this moment: see `SETTLE_SECONDS`."""
+    deadline = time.monotonic() + SETTLE_SECONDS
+    while _is_listed(session, keyspace):
+        try:
+            row = session.execute(
+                f"SELECT revision FROM {quoted(keyspace)}.schema_revision WHERE name = 'schema'"
+            ).one()
+        except (InvalidRequest, ServerError):  # no such table, or "Unknown CF"
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(_WAIT)
+        else:
+            return str(row[0]) if row is not None and row[0] is not None else None
+    return None
 
 
 def is_known(revision: str | None) -> bool:
@@ -92,6 +106,11 @@ def quoted(name: str) -> str:
     return '"' + name.replace('"', '""') + '"'
 
 
+def _is_listed(session: Any, keyspace: str) -> bool:
+    asked = "SELECT table_name FROM system_schema.tables WHERE keyspace_name = %s AND table_name = 'schema_revision'"
+    return session.execute(asked, (keyspace,)).one() is not None
+
+
 def _run(session: Any, revision: str, direction: str, renew: Any) -> None:
     [script] = SCRIPTS.glob(f"{revision}_*.{direction}.cql")
     for statement in statements(script.read_text(encoding="utf-8")):
@@ -112,13 +131,22 @@ def _refuse_unknown(found: str | None, keyspace: str) -> None:
         )
 
 
+def _taken(session: Any, take: str, me: str) -> bool:
+    """Whether the claim is ours now. After a time-out it may be ours without our knowing: the next answer names us."""
+    try:
+        result = session.execute(take, (me,))
+    except WriteTimeout:
+        return False
+    return bool(result.was_applied or result.one().holder == me)
+
+
 @contextmanager
 def _alone(session: Any) -> Iterator[Any]:
     """While inside, no other process migrates this keyspace. Yields the function that renews the claim."""
     me = str(uuid4())
     take = f"INSERT INTO schema_lock (name, holder) VALUES ('migrate', %s) IF NOT EXISTS USING TTL {LOCK_SECONDS}"
     deadline = time.monotonic() + 4 * LOCK_SECONDS
-    while not session.execute(take, (me,)).was_applied:
+    while not _taken(session, take, me):
         if time.monotonic() > deadline:
             raise Retryable("another process is migrating the journal's keyspace and does not come to an end")
         time.sleep(_WAIT)

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 from collections.abc import Iterator
 from typing import Any
 from uuid import uuid4
 
 import pytest
+from cassandra import InvalidRequest, WriteTimeout, WriteType  # type: ignore[import-untyped]
+from cassandra.protocol import ServerError  # type: ignore[import-untyped]
 from servers.places import Site
 from typer.testing import CliRunner
 
@@ -101,6 +104,53 @@ async def test_an_interrupted_migration_goes_on(url: str, session: Any) -> None:
     session.execute("DELETE FROM schema_lock WHERE name = 'migrate' IF EXISTS")  # what its time to live does later
     [found] = await migrate_up([journal_store(url)], ignore)
     assert found.state is State.CURRENT
+
+
+async def test_a_table_that_is_listed_before_it_can_be_read(url: str, session: Any) -> None:
+    """What a busy node answers while another process makes the keyspace, seen on 5.0."""
+
+    class Early:
+        def __init__(self) -> None:
+            self.answers: list[Exception] = [
+                InvalidRequest("table schema_revision does not exist"),
+                ServerError(0, "java.lang.IllegalArgumentException: Unknown CF", None),
+            ]
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(session, name)
+
+        def execute(self, statement: str, *rest: Any) -> Any:
+            if statement.startswith("SELECT revision") and self.answers:
+                raise self.answers.pop(0)
+            return session.execute(statement, *rest)
+
+    parsed, early = CassandraUrl.parse(url), Early()
+    await asyncio.to_thread(cql.upgrade, early, parsed.keyspace, parsed.replication)
+    assert early.answers == []
+    assert cql.current(session, parsed.keyspace) == cql.HEAD
+
+
+async def test_a_claim_whose_answer_was_lost_is_known_again(url: str, session: Any) -> None:
+    class Silent:
+        """Takes the first claim, and does not answer in time."""
+
+        def __init__(self) -> None:
+            self.lost = 1
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(session, name)
+
+        def execute(self, statement: str, *rest: Any) -> Any:
+            found = session.execute(statement, *rest)
+            if statement.startswith("INSERT INTO schema_lock") and self.lost:
+                self.lost -= 1
+                raise WriteTimeout("timed out", write_type=WriteType.CAS)
+            return found
+
+    parsed, began = CassandraUrl.parse(url), time.monotonic()
+    await asyncio.to_thread(cql.upgrade, Silent(), parsed.keyspace, parsed.replication)
+    assert cql.current(session, parsed.keyspace) == cql.HEAD
+    assert time.monotonic() - began < cql.LOCK_SECONDS, "it has waited for its own claim to lapse"
 
 
 async def test_a_newer_schema_is_left_alone(url: str, session: Any) -> None:
