@@ -108,7 +108,7 @@ async def _work(settings: Settings, parent: int) -> None:
         patience = Patience(settings.start_patience, over=lambda: leave.is_set() or os.getppid() != parent)
         client = await patience.until("Temporal", lambda: connect(address.target, address.namespace))
         async with moving(client, settings):
-            started()
+            started(stays=True)
             while not leave.is_set() and os.getppid() == parent:
                 try:
                     await asyncio.wait_for(leave.wait(), POLL)

@@ -111,7 +111,7 @@ async def session(
             from dataflow.processes import more_processes
 
             await stack.enter_async_context(more_processes(more, chosen))
-        started()
+        started(stays=project)
         yield up
 
 
