@@ -61,7 +61,7 @@ class Broker:
             while admin._client.cluster.controller is None:  # so may a broker that was frozen begin
                 await admin._client.force_metadata_update()
             code = NO_BROKER
-            while code == NO_BROKER:  # so may one, for a moment
+            while code == NO_BROKER:  # so it may be for a moment, too
                 response = await admin.create_topics([NewTopic(name, partitions, 1, topic_configs=config)])
                 [(_, code, *_)] = response.topic_errors
                 await asyncio.sleep(0.1)

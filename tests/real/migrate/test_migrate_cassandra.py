@@ -43,6 +43,16 @@ def tables(session: Any, url: str) -> set[str]:
     return {row[0] for row in session.execute(asked, (CassandraUrl.parse(url).keyspace,))}
 
 
+class Through:
+    """A session, for tests that come between it and some of its statements."""
+
+    def __init__(self, session: Any) -> None:
+        self._session = session
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._session, name)
+
+
 def ignore(_standing: object) -> None:
     return None
 
@@ -80,14 +90,12 @@ async def test_an_interrupted_migration_goes_on(url: str, session: Any) -> None:
     class Cut(Exception):
         pass
 
-    class Cutting:
+    class Cutting(Through):
         """A session whose process dies before its fourth table."""
 
-        def __init__(self) -> None:
+        def __init__(self, session: Any) -> None:
+            super().__init__(session)
             self.tables = 0
-
-        def __getattr__(self, name: str) -> Any:
-            return getattr(session, name)
 
         def execute(self, statement: str, *rest: Any) -> Any:
             self.tables += statement.startswith("CREATE TABLE IF NOT EXISTS journal_")
@@ -97,7 +105,7 @@ async def test_an_interrupted_migration_goes_on(url: str, session: Any) -> None:
 
     parsed = CassandraUrl.parse(url)
     with pytest.raises(Cut):
-        await asyncio.to_thread(cql.upgrade, Cutting(), parsed.keyspace, parsed.replication)
+        await asyncio.to_thread(cql.upgrade, Cutting(session), parsed.keyspace, parsed.replication)
     assert len(tables(session, url)) == 5
     assert (await status([journal_store(url)]))[0].state is State.BEHIND
     session.execute("DELETE FROM schema_lock WHERE name = 'migrate' IF EXISTS")  # what its time to live does later
@@ -108,36 +116,32 @@ async def test_an_interrupted_migration_goes_on(url: str, session: Any) -> None:
 async def test_a_table_that_is_listed_before_it_can_be_read(url: str, session: Any) -> None:
     """What a busy node answers while another process makes the keyspace, seen on 5.0."""
 
-    class Early:
-        def __init__(self) -> None:
+    class Early(Through):
+        def __init__(self, session: Any) -> None:
+            super().__init__(session)
             self.answers: list[Exception] = [
                 InvalidRequest("table schema_revision does not exist"),
                 ServerError(0, "java.lang.IllegalArgumentException: Unknown CF", None),
             ]
-
-        def __getattr__(self, name: str) -> Any:
-            return getattr(session, name)
 
         def execute(self, statement: str, *rest: Any) -> Any:
             if statement.startswith("SELECT revision") and self.answers:
                 raise self.answers.pop(0)
             return session.execute(statement, *rest)
 
-    parsed, early = CassandraUrl.parse(url), Early()
+    parsed, early = CassandraUrl.parse(url), Early(session)
     await asyncio.to_thread(cql.upgrade, early, parsed.keyspace, parsed.replication)
     assert early.answers == []
     assert cql.current(session, parsed.keyspace) == cql.HEAD
 
 
 async def test_a_claim_whose_answer_was_lost_is_known_again(url: str, session: Any) -> None:
-    class Silent:
+    class Silent(Through):
         """Takes the first claim, and does not answer in time."""
 
-        def __init__(self) -> None:
+        def __init__(self, session: Any) -> None:
+            super().__init__(session)
             self.claims = 0
-
-        def __getattr__(self, name: str) -> Any:
-            return getattr(session, name)
 
         def execute(self, statement: str, *rest: Any) -> Any:
             found = session.execute(statement, *rest)
@@ -147,7 +151,7 @@ async def test_a_claim_whose_answer_was_lost_is_known_again(url: str, session: A
                     raise WriteTimeout("timed out", write_type=WriteType.CAS)
             return found
 
-    parsed, silent = CassandraUrl.parse(url), Silent()
+    parsed, silent = CassandraUrl.parse(url), Silent(session)
     await asyncio.to_thread(cql.upgrade, silent, parsed.keyspace, parsed.replication)
     assert cql.current(session, parsed.keyspace) == cql.HEAD
     assert silent.claims == 2, "it has waited for its own claim to lapse"
