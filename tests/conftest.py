@@ -34,6 +34,9 @@ from servers.fleet import SERVERS, Fleet, NotUp
 from servers.places import Site
 from servers.server import Missing
 
+from tests import tracing
+
+tracing.install()  # before any thread begins
 hypothesis.settings.register_profile("untimed", deadline=None)  # a loaded machine is no error
 hypothesis.settings.load_profile("untimed")
 
