@@ -44,3 +44,8 @@ def test_a_tracer_that_is_never_taken_is_an_error() -> None:
     with pytest.raises(RuntimeError, match="another trace function"):
         patient(refusing)(None)
     assert refusing.times == 0
+
+
+@pytest.mark.skipif(sys.version_info >= (3, 12), reason="CPython refuses no tracer there")
+def test_this_run_has_the_guard() -> None:
+    assert hasattr(sys.settrace, "__wrapped__")
