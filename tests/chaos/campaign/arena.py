@@ -64,6 +64,11 @@ class Arena:
     def address(self, name: str) -> str:
         return f"127.0.0.1:{self._fleet.site(name).port}"
 
+    def told(self) -> str:
+        """What the servers are doing: where to look first when something fails."""
+        states = self._fleet.status(("kafka", "temporal"))
+        return ", ".join(f"{one.name} on port {one.port} is {one.state} {one.reason}".strip() for one in states)
+
     @property
     def environment(self) -> dict[str, str]:
         return {

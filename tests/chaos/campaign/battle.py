@@ -232,8 +232,12 @@ def campaign(terms: Terms, tell: Callable[[str], None]) -> int:
         with Arena(folder) as arena:
             route = Route(terms.route, arena, Flood(terms.messages, terms.seed), dice, len(terms.faults))
             battle = Battle(terms, route, arena, dice, say)
-            battle.fight()
-            code = PROVED if battle.prove() else WRONG
+            try:
+                battle.fight()
+                code = PROVED if battle.prove() else WRONG
+            except Exception:
+                say(f"the servers: {arena.told()}")
+                raise
     except Stuck as stuck:
         say(f"WRONG  {stuck}")
     except TooShort as short:

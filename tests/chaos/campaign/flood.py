@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import random
+import time
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -10,12 +12,16 @@ from pathlib import Path
 import polars as pl
 from aiokafka import AIOKafkaProducer
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+from aiokafka.errors import KafkaConnectionError
 
 WEIGHTS = (1, 2, 3, 5, 8, 13)
 """How full the six partitions (or files) are, relative to each other."""
 
 BROKEN = 1013
 """One message of so many cannot be read: its amount is `oops-<id>`."""
+
+PATIENCE = 60.0
+"""Seconds for a broker that has begun to answer, on a busy machine, to answer a client of its."""
 
 _NOTES = ("plain", "rush, please", 'gift "wrap"', "ünï çødé 数据", "")
 
@@ -58,13 +64,27 @@ class Flood:
             rows.write_csv(folder / f"orders-{part}.csv", quote_style="necessary")
 
     async def make_topic(self, brokers: str, topic: str) -> None:
-        admin = AIOKafkaAdminClient(bootstrap_servers=brokers)
-        await admin.start()
+        admin = await self._admin(brokers)
         try:
             response = await admin.create_topics([NewTopic(topic, len(WEIGHTS), 1)])
             assert not any(code for _, code, *_ in response.topic_errors), response
         finally:
             await admin.close()
+
+    async def _admin(self, brokers: str) -> AIOKafkaAdminClient:
+        """Connected. Raises `KafkaConnectionError` where nobody has let it in within `PATIENCE`."""
+        end = time.monotonic() + PATIENCE
+        while True:
+            admin = AIOKafkaAdminClient(bootstrap_servers=brokers)
+            try:
+                await admin.start()
+            except KafkaConnectionError:
+                await admin.close()
+                if time.monotonic() > end:
+                    raise
+                await asyncio.sleep(0.5)
+            else:
+                return admin
 
     async def pour(self, brokers: str, topic: str, begin: int, end: int) -> None:
         """The messages with these ids, as JSON; returns when the broker has them."""
