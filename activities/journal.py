@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from temporalio import activity
@@ -9,7 +10,7 @@ from temporalio import activity
 from activities.link import CoordinatorLink
 from activities.names import APPEND, INGEST, TAKE
 from activities.translate import failure, pipeline_error
-from dataflow.domain.events import PipelineDeleted
+from dataflow.domain.events import EventRecord, PipelineDeleted
 from dataflow.domain.orders import Admission, AppendOrder, IngestAnswer, IngestOrder, TakeOrder
 from dataflow.domain.state import ErrorType
 from dataflow.errors import Conflict, Corrupt
@@ -19,9 +20,12 @@ from dataflow.journal import Journal
 
 @dataclass(frozen=True, slots=True)
 class JournalActivities:
+    """`recorded` is told of the last event of each append of this process."""
+
     journal: Journal
     link: CoordinatorLink
     inbox: Inbox
+    recorded: Callable[[EventRecord], None] | None = None
 
     @activity.defn(name=APPEND.name)
     async def append(self, order: AppendOrder) -> None:
@@ -38,6 +42,8 @@ class JournalActivities:
             await self.inbox.retire(last.stream)
         if order.report is not None:
             await self.link.report(order.report)
+        if self.recorded is not None:
+            self.recorded(last)
 
     @activity.defn(name=TAKE.name)
     async def take(self, order: TakeOrder) -> list[Admission]:

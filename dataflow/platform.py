@@ -16,6 +16,7 @@ from temporalio.client import Client as TemporalClient
 from temporalio.common import WorkflowIDConflictPolicy
 from temporalio.service import RPCError, RPCStatusCode
 
+from dataflow.domain.record import EventRecord
 from dataflow.embedded.temporal import Address, temporal_server
 from dataflow.errors import Rejected
 from dataflow.inbox import Inbox
@@ -57,11 +58,13 @@ async def platform(
     project: bool = False,
     actor: str = "",
     patience: Patience = AT_ONCE,
+    recorded: Callable[[EventRecord], None] | None = None,
 ) -> AsyncIterator[Platform]:
     """Everything up, and down again in the opposite order: the worker drains first, the server goes last.
 
     `on_progress` takes lines for people about what takes long. With `project` the projector runs, here or
-    elsewhere. A journal or a configured Temporal that is not there yet is waited for with `patience`."""
+    elsewhere. A journal or a configured Temporal that is not there yet is waited for with `patience`. `recorded` is
+    told of the last event of each append of this process."""
     async with AsyncExitStack() as stack:
         settings.home.mkdir(parents=True, exist_ok=True)
         address = await stack.enter_async_context(
@@ -77,7 +80,9 @@ async def platform(
             await register_attributes(temporal, address.namespace)
         if work is not Work.NONE:
             data = work is Work.ALL
-            await stack.enter_async_context(working(temporal, journal, inbox, settings, data=data, project=project))
+            await stack.enter_async_context(
+                working(temporal, journal, inbox, settings, data=data, project=project, recorded=recorded)
+            )
         if project:
             await start_projector(temporal, settings)
         tuning = Tuning(

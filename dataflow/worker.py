@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import timedelta
 from importlib.metadata import version
@@ -19,6 +19,7 @@ from activities.plan import PlanActivities
 from activities.presence import Segments, WorkerPresence, reporting_load
 from activities.rewind import RewindActivities
 from dataflow.allocator import keep_freed_buffers
+from dataflow.domain.record import EventRecord
 from dataflow.inbox import Inbox
 from dataflow.journal import Journal
 from dataflow.settings import Settings
@@ -36,14 +37,21 @@ GRACE = 20.0
 
 @asynccontextmanager
 async def working(
-    client: Client, journal: Journal, inbox: Inbox, settings: Settings, *, data: bool = True, project: bool = False
+    client: Client,
+    journal: Journal,
+    inbox: Inbox,
+    settings: Settings,
+    *,
+    data: bool = True,
+    project: bool = False,
+    recorded: Callable[[EventRecord], None] | None = None,
 ) -> AsyncIterator[None]:
     """Work as long as the context: on workflows and the journal, with `data` on segments, with `project` on the read
-    models too.
+    models too. `recorded` is told of the last event of each append of this process.
 
     Leaving drains: segments end at their next epoch boundary and report, then the workflows are let go."""
     link = _link(client, settings)
-    append = JournalActivities(journal, link, inbox)
+    append = JournalActivities(journal, link, inbox, recorded)
     rewind = RewindActivities(journal, settings.home, settings.inbox_url)
     coordinator, admission = CoordinatorActivities(client, journal, link), AdmissionActivities(link)
     common = _common()

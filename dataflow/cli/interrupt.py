@@ -48,12 +48,14 @@ class Interrupt:
         """Whether there was a signal."""
         return self._came.is_set()
 
-    async def pause(self, seconds: float) -> None:
-        """Wait that long, or until the signal comes; no wait at all after it."""
+    async def pause(self, seconds: float, other: asyncio.Event | None = None) -> None:
+        """Wait that long, or until the signal comes or the `other` event; no wait at all after it."""
+        waits = [asyncio.ensure_future(event.wait()) for event in (self._came, other) if event is not None]
         try:
-            await asyncio.wait_for(self._came.wait(), seconds)
-        except TimeoutError:
-            return
+            await asyncio.wait(waits, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for wait in waits:
+                wait.cancel()
 
     async def wait(self) -> None:
         """Wait for the signal."""

@@ -11,6 +11,7 @@ import typer
 
 from dataflow.cli.display import Display, display
 from dataflow.cli.interrupt import Interrupt
+from dataflow.cli.looks import Looks
 from dataflow.cli.outcome import outcome, tell
 from dataflow.cli.recall import recall
 from dataflow.cli.result import DONE, FAILED, JSON, emit, perform, refuse_file
@@ -75,20 +76,22 @@ async def _run(file: str, again: bool, processes: int, as_json: bool) -> int:
             lambda: shown.__exit__(None, None, None),
         ) as interrupt,
     ):
-        async with session(chosen, shown.note, worker=True, processes=processes) as up:
-            known = await recall(up.client, up.journal, loaded.spec.pipeline_id, shown.note)
+        pipeline = loaded.spec.pipeline_id
+        looks = Looks(pipeline, interrupt)
+        async with session(chosen, shown.note, worker=True, processes=processes, recorded=looks.recorded) as up:
+            known = await recall(up.client, up.journal, pipeline, shown.note)
             if report.problems and known is None:
                 return refuse_file(report.problems, as_json=as_json, file=file)
             if interrupt.number:
                 return 128 + interrupt.number
-            shown.note(where(up, loaded.spec.pipeline_id))
+            shown.note(where(up, pipeline))
             started = time.monotonic()
             await begin(up.client, loaded, known, again=again, note=shown.note)
-            last = await watch(up.client, loaded.spec.pipeline_id, shown, interrupt)
+            last = await watch(up.client, pipeline, shown, interrupt, looks)
             if known is not None and belated(known, last.state) and not interrupt.number:
                 shown.note("a stop from before has taken effect only now")
                 await begin(up.client, loaded, last.state, again=False, note=shown.note)
-                last = await watch(up.client, loaded.spec.pipeline_id, shown, interrupt)
+                last = await watch(up.client, pipeline, shown, interrupt, looks)
             ended = time.monotonic()
     result = outcome(last, seconds=ended - started, startup=started - begun)
     if as_json:
@@ -183,11 +186,11 @@ async def change(client: Client, spec: PipelineSpec) -> None:
         raise IllegalCommand(refused.message, code=refused.code, hint="--again begins a new generation") from refused
 
 
-async def watch(client: Client, pipeline: str, shown: Display, interrupt: Interrupt) -> Progress:
+async def watch(client: Client, pipeline: str, shown: Display, interrupt: Interrupt, looks: Looks) -> Progress:
     """Follow the pipeline until its run has ended, and stop it where the user asks to."""
     from dataflow.errors import Retryable
 
-    delay, answered, stopping, furthest = 0.05, time.monotonic(), False, 0
+    answered, stopping, furthest = time.monotonic(), False, 0
     over: float | None = None
     noted = ""
     while True:
@@ -216,10 +219,8 @@ async def watch(client: Client, pipeline: str, shown: Display, interrupt: Interr
         if progress.epochs >= furthest:
             furthest = progress.epochs
             shown.update(progress)
-        # Each look costs some milliseconds that the data could have: few until the end is near.
-        ending = stopping or (progress.fraction or 0) > 0.9
-        await interrupt.pause(min(0.1, delay) if ending else delay)
-        delay = min(delay * 1.6, 0.5)
+        near = (progress.fraction or 0) > 0.9
+        await looks.pause(progress.state.version, near=near, over=stopping or over is not None)
 
 
 COMMANDS = (run,)

@@ -15,6 +15,7 @@ from dataflow.allocator import started
 
 if TYPE_CHECKING:
     from dataflow.cli.interrupt import Interrupt
+    from dataflow.domain.record import EventRecord
     from dataflow.platform import Platform
     from dataflow.settings import Settings
 
@@ -73,12 +74,14 @@ async def session(
     project: bool = False,
     processes: int = 0,
     interrupt: Interrupt | None = None,
+    recorded: Callable[[EventRecord], None] | None = None,
 ) -> AsyncIterator[Platform]:
     """The platform, up. `worker` says whether this process works too. By default it moves no data, and answers for the
     pipelines of the embedded server, whose own worker may be gone, or may be this command's alone; with `control` it
     does so everywhere. With `project` the read models are kept up, here or elsewhere: for processes that stay, which
     wait for what is not there yet as long as the settings say, or until the `interrupt` comes. A worker has so many
-    `processes` (0: as the settings say), this one included."""
+    `processes` (0: as the settings say), this one included. `recorded` is told of the last
+    event of each append of this process."""
     log_to_file(chosen)
     async with AsyncExitStack() as stack:
         # The server comes up in its own process while the modules that will talk to it are imported here: each takes
@@ -105,7 +108,15 @@ async def session(
             if interrupt is not None:
                 patience = replace(patience, pause=interrupt.pause, over=interrupt.came)
         up = await stack.enter_async_context(
-            platform(chosen, on_progress=on_progress, work=work, project=project, actor=actor(), patience=patience)
+            platform(
+                chosen,
+                on_progress=on_progress,
+                work=work,
+                project=project,
+                actor=actor(),
+                patience=patience,
+                recorded=recorded,
+            )
         )
         if work is Work.ALL and (more := (processes or chosen.worker_processes) - 1):
             from dataflow.processes import more_processes

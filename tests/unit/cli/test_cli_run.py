@@ -20,6 +20,7 @@ from dataflow import specfile
 from dataflow.cli import run as command
 from dataflow.cli.display import LiveDisplay, PlainDisplay, Rate, live_line, told
 from dataflow.cli.interrupt import Interrupt
+from dataflow.cli.looks import Looks
 from dataflow.cli.outcome import outcome, tell
 from dataflow.cli.recall import recall
 from dataflow.domain import commands as c
@@ -257,10 +258,14 @@ def interrupt() -> Interrupt:
     return Interrupt(lambda: None, lambda: None)
 
 
+async def watched(client: Any, shown: Any, asked: Interrupt) -> Progress:
+    return await command.watch(client, "orders", shown, asked, Looks("orders", asked))
+
+
 async def test_watch_ends_with_the_run() -> None:
     client, shown = await client_in("running"), Recorder()
     shown.update = lambda progress: client.give(c.CompletePipeline())  # type: ignore[method-assign, assignment]
-    last = await command.watch(client, "orders", shown, interrupt())  # type: ignore[arg-type]
+    last = await watched(client, shown, interrupt())
     assert last.state.status == "completed"
 
 
@@ -268,7 +273,7 @@ async def test_watch_stops_the_pipeline_when_interrupted_and_waits_for_its_segme
     client, asked = await client_in("running"), interrupt()
     client.stages = [("committing",), ("committing",), ()]
     asked.number = 2
-    last = await command.watch(client, "orders", Recorder(), asked)  # type: ignore[arg-type]
+    last = await watched(client, Recorder(), asked)
     assert client.given == ["StopPipeline"] and not client.stages
     assert last.state.status == "stopped" and last.state.stop_reason == "interrupted"
 
@@ -277,7 +282,7 @@ async def test_watch_does_not_wait_for_lost_segments(monkeypatch: pytest.MonkeyP
     client = await client_in("stopped")
     client.stages = [("writing",)] * 1000
     monkeypatch.setattr(command, "LAST_WORDS", -1.0)
-    last = await command.watch(client, "orders", Recorder(), interrupt())  # type: ignore[arg-type]
+    last = await watched(client, Recorder(), interrupt())
     assert last.state.status == "stopped" and len(client.stages) == 999
 
 
@@ -285,16 +290,16 @@ async def test_watch_bears_a_silent_server(monkeypatch: pytest.MonkeyPatch) -> N
     client, shown, asked = await client_in("completed"), Recorder(), interrupt()
     client.away = 2
 
-    async def at_once(seconds: float) -> None:
+    async def at_once(seconds: float, other: object = None) -> None:
         return None
 
     monkeypatch.setattr(asked, "pause", at_once)
-    assert (await command.watch(client, "orders", shown, asked)).state.status == "completed"  # type: ignore[arg-type]
+    assert (await watched(client, shown, asked)).state.status == "completed"
     assert shown.notes == ["waiting: Temporal does not answer"] * 2
     client.away = 10**6
     monkeypatch.setattr(command, "SILENCE", -1.0)
     with pytest.raises(Retryable):
-        await command.watch(client, "orders", shown, asked)  # type: ignore[arg-type]
+        await watched(client, shown, asked)
 
 
 def progress(status: str = "running", **changes: Any) -> Progress:
