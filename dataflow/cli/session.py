@@ -80,8 +80,8 @@ async def session(
     pipelines of the embedded server, whose own worker may be gone, or may be this command's alone; with `control` it
     does so everywhere. With `project` the read models are kept up, here or elsewhere: for processes that stay, which
     wait for what is not there yet as long as the settings say, or until the `interrupt` comes. A worker has so many
-    `processes` (0: as the settings say), this one included. `recorded` is told of the last
-    event of each append of this process."""
+    `processes` (0: as the settings say), this one included. `recorded` is told of the last event of each append of this
+    process."""
     log_to_file(chosen)
     async with AsyncExitStack() as stack:
         # The server comes up in its own process while the modules that will talk to it are imported here: each takes

@@ -160,6 +160,26 @@ def test_ctrl_c_stops_and_the_same_command_goes_on(shell: Shell) -> None:
     assert written.height == 60_000 and written["order_id"].n_unique() == 60_000
 
 
+def test_a_run_that_works_itself_hears_of_its_end(shell: Shell) -> None:
+    """With an hour between two looks it ends all the same."""
+    (shell.folder / "in.csv").write_text("id\n1\n2\n")
+    source, sink = {"type": "file", "path": "in.csv"}, {"type": "file", "path": "out", "format": "csv"}
+    (shell.folder / "p.json").write_text(json.dumps({"name": f"ends-{uuid4()}", "source": source, "sink": sink}))
+    program = (
+        "import sys; from dataflow.cli import looks, main; looks.FIRST = looks.SELDOM = 3600.0;"
+        "sys.argv[1:] = ['run', 'p.json', '--json']; main()"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        cwd=shell.folder,
+        env=shell.environ,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert result(done, 0)["records_written"] == 2
+
+
 def test_a_failed_run_is_exit_1_and_says_why(shell: Shell) -> None:
     (shell.folder / "fail.yaml").write_text(
         f"name: fail-{uuid4()}\n"
