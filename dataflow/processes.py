@@ -17,7 +17,7 @@ import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from dataflow.allocator import started
+from dataflow.allocator import keep_freed_buffers, started
 from dataflow.embedded.process import spawn
 from dataflow.embedded.temporal import temporal_server
 from dataflow.patience import Patience
@@ -118,6 +118,7 @@ async def _work(settings: Settings, parent: int) -> None:
 
 def main() -> None:
     """What a child does: its settings are those of its parent, from the same environment and folder."""
+    keep_freed_buffers()
     settings = Settings.load()
     level = settings.log_level.upper()
     logging.basicConfig(level=level, format="%(asctime)s %(process)d %(levelname)s %(name)s: %(message)s")

@@ -18,7 +18,6 @@ from activities.move import MoveActivities
 from activities.plan import PlanActivities
 from activities.presence import Segments, WorkerPresence, reporting_load
 from activities.rewind import RewindActivities
-from dataflow.allocator import keep_freed_buffers
 from dataflow.domain.record import EventRecord
 from dataflow.inbox import Inbox
 from dataflow.journal import Journal
@@ -121,7 +120,6 @@ async def _moving(client: Client, settings: Settings, link: CoordinatorLink) -> 
         MoveActivities(settings.home, settings.inbox_url),
         Segments(),
     )
-    keep_freed_buffers()
     mover = Worker(
         client,
         task_queue=data_queue(settings.task_queue),

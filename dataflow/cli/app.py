@@ -6,7 +6,7 @@ import sys
 
 import typer
 
-from dataflow.allocator import starting
+from dataflow.allocator import keep_freed_buffers, starting
 from dataflow.cli import (
     audit,
     connectors,
@@ -71,6 +71,7 @@ for module in (
 def main() -> None:
     """Entry point of the `dataflow` program."""
     starting()
+    keep_freed_buffers()
     try:
         app()
     except BrokenPipeError:  # the reader of our output has gone: `dataflow events | head`
