@@ -49,7 +49,7 @@ class Interrupt:
         return self._came.is_set()
 
     async def pause(self, seconds: float, other: asyncio.Event | None = None) -> None:
-        """Wait that long, or until the signal comes or the `other` event; no wait at all after it."""
+        """Wait that long, or until the signal comes or the `other` event; no wait at all where one has come."""
         waits = [asyncio.ensure_future(event.wait()) for event in (self._came, other) if event is not None]
         try:
             await asyncio.wait(waits, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)

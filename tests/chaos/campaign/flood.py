@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
 import random
-import time
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -13,6 +11,9 @@ import polars as pl
 from aiokafka import AIOKafkaProducer
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.errors import KafkaConnectionError
+
+from dataflow.errors import Retryable
+from dataflow.patience import Patience
 
 WEIGHTS = (1, 2, 3, 5, 8, 13)
 """How full the six partitions (or files) are, relative to each other."""
@@ -64,27 +65,12 @@ class Flood:
             rows.write_csv(folder / f"orders-{part}.csv", quote_style="necessary")
 
     async def make_topic(self, brokers: str, topic: str) -> None:
-        admin = await self._admin(brokers)
+        admin = await Patience(PATIENCE).until("the broker", lambda: _admin(brokers))
         try:
             response = await admin.create_topics([NewTopic(topic, len(WEIGHTS), 1)])
             assert not any(code for _, code, *_ in response.topic_errors), response
         finally:
             await admin.close()
-
-    async def _admin(self, brokers: str) -> AIOKafkaAdminClient:
-        """Connected. Raises `KafkaConnectionError` where nobody has let it in within `PATIENCE`."""
-        end = time.monotonic() + PATIENCE
-        while True:
-            admin = AIOKafkaAdminClient(bootstrap_servers=brokers)
-            try:
-                await admin.start()
-            except KafkaConnectionError:
-                await admin.close()
-                if time.monotonic() > end:
-                    raise
-                await asyncio.sleep(0.5)
-            else:
-                return admin
 
     async def pour(self, brokers: str, topic: str, begin: int, end: int) -> None:
         """The messages with these ids, as JSON; returns when the broker has them."""
@@ -110,3 +96,13 @@ class Flood:
                 await ack
         finally:
             await producer.stop()
+
+
+async def _admin(brokers: str) -> AIOKafkaAdminClient:
+    admin = AIOKafkaAdminClient(bootstrap_servers=brokers)
+    try:
+        await admin.start()
+    except KafkaConnectionError as error:
+        await admin.close()
+        raise Retryable(str(error)) from error
+    return admin
