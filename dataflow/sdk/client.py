@@ -11,7 +11,7 @@ import asyncio
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from functools import partial
 from typing import Any
 from uuid import uuid4
@@ -37,6 +37,7 @@ from dataflow.inbox import Batch, Inbox
 from dataflow.sdk.failures import translated
 from dataflow.sdk.ingest import TOGETHER, Ingested, ingest
 from dataflow.sdk.progress import Progress, combine
+from dataflow.sdk.queries import query
 from dataflow.sdk.system import System
 from workflows.names import PIPELINE, Carried, Tuning, workflow_id
 
@@ -219,11 +220,8 @@ class Client:
     async def _queried(self, pipeline: str) -> PipelineState:
         while True:
             try:
-                state: PipelineState = await self._handle(pipeline).query(
-                    "state",
-                    result_type=PipelineState,
-                    reject_condition=QueryRejectCondition.NOT_OPEN,
-                    rpc_timeout=timedelta(seconds=20),
+                state: PipelineState = await query(
+                    self._handle(pipeline), "state", gives=PipelineState, reject=QueryRejectCondition.NOT_OPEN
                 )
                 return state
             except WorkflowQueryRejectedError as rejected:

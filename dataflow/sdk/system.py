@@ -23,6 +23,7 @@ from dataflow.domain.coordinator.overview import Overview, PipelineInfo
 from dataflow.domain.state import Status
 from dataflow.errors import DataFlowError, NotFound, Retryable
 from dataflow.sdk.failures import refusal
+from dataflow.sdk.queries import query
 from workflows.names import (
     COORDINATOR,
     CoordinatorCarried,
@@ -156,7 +157,7 @@ class System:
     async def _query(self, name: str, args: list[Any], gives: Any) -> Any:
         async def ask() -> Any:
             handle = self._temporal.get_workflow_handle(self.coordinator)
-            return await handle.query(name, args=args, result_type=gives, rpc_timeout=timedelta(seconds=_ANSWER))
+            return await query(handle, name, args, gives=gives)
 
         return await self._answered(ask)
 

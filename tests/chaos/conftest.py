@@ -167,6 +167,16 @@ class Field:
             time.sleep(0.01)
         return True
 
+    def wait_for_word(self, run: subprocess.Popen[str], limit: float = 60) -> bool:
+        """Until the run has said anything about itself; False where it ended before."""
+        log, end = self.folder / f"run-{self.runs.index(run)}.log", time.monotonic() + limit
+        while not log.read_text():
+            if run.poll() is not None:
+                return False
+            assert time.monotonic() < end, f"not a word: {self.logs()}"
+            time.sleep(0.01)
+        return True
+
     def finish(self, limit: float = 120) -> dict[str, Any]:
         """One run that nobody hurts."""
         run = self.run()
@@ -175,12 +185,16 @@ class Field:
         return dict(json.loads(out))
 
     def logs(self) -> str:
+        """What the last two runs have said, with the exit code and the result of one that has ended."""
         texts = [path.read_text()[-2000:] for path in sorted(self.folder.glob("run-*.log"))[-2:]]
+        for run in self.runs[-2:]:
+            if run.poll() is not None and run.stdout and not run.stdout.closed:
+                texts.append(f"exit {run.returncode}: {run.stdout.read()[-2000:]}")
         return "\n---\n".join(texts)
 
     def verify(self) -> None:
         """DuckDB reads input and output on its own and compares them row by row; files, receipts, journal agree."""
-        db = duckdb.connect()
+        db = duckdb.connect(config={"threads": 1})  # several would mix up the order in which they read
         source = f"read_csv('{self.folder}/orders.csv', header=true)"
         db.execute(
             "create table wanted as select id, amount, country, quantity, coalesce(note, '') note, "

@@ -73,6 +73,7 @@ def test_a_worker_that_sleeps_past_its_heartbeat_is_fenced(battle: Any) -> None:
     sleeper.send_signal(signal.SIGSTOP)
     heir = field.run()
     assert field.wait_for_commits(5, heir), field.logs()
+    assert field.wait_for_word(heir), field.logs()  # though the sleeper has taken its first question along
     sleeper.send_signal(signal.SIGCONT)  # wakes in the middle of whatever it did, its epoch long taken by the heir
     for run in (sleeper, heir):
         out, _ = run.communicate(timeout=180)
