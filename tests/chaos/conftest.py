@@ -187,9 +187,8 @@ class Field:
     def logs(self) -> str:
         """What the last two runs have said, with the exit code and the result of one that has ended."""
         texts = [path.read_text()[-2000:] for path in sorted(self.folder.glob("run-*.log"))[-2:]]
-        for run in self.runs[-2:]:
-            if run.poll() is not None and run.stdout and not run.stdout.closed:
-                texts.append(f"exit {run.returncode}: {run.stdout.read()[-2000:]}")
+        ended = [run for run in self.runs[-2:] if run.poll() is not None and run.stdout and not run.stdout.closed]
+        texts += [f"exit {run.returncode}: {run.stdout.read()[-2000:]}" for run in ended if run.stdout]
         return "\n---\n".join(texts)
 
     def verify(self) -> None:
