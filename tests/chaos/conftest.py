@@ -157,7 +157,7 @@ class Field:
         ]
         return max(found, default=0)
 
-    def wait_for_commits(self, more: int, run: subprocess.Popen[str], limit: float = 60) -> bool:
+    def wait_for_commits(self, more: int, run: subprocess.Popen[str], limit: float = 180) -> bool:
         """Until `more` epochs were committed since now; False where the run ended before."""
         goal, end = self.committed() + more, time.monotonic() + limit
         while self.committed() < goal:
@@ -167,7 +167,7 @@ class Field:
             time.sleep(0.01)
         return True
 
-    def wait_for_word(self, run: subprocess.Popen[str], limit: float = 60) -> bool:
+    def wait_for_word(self, run: subprocess.Popen[str], limit: float = 180) -> bool:
         """Until the run has said anything about itself; False where it ended before."""
         log, end = self.folder / f"run-{self.runs.index(run)}.log", time.monotonic() + limit
         while not log.read_text():
@@ -177,7 +177,7 @@ class Field:
             time.sleep(0.01)
         return True
 
-    def finish(self, limit: float = 120) -> dict[str, Any]:
+    def finish(self, limit: float = 300) -> dict[str, Any]:
         """One run that nobody hurts."""
         run = self.run()
         out, _ = run.communicate(timeout=limit)
