@@ -24,10 +24,18 @@ def strict_json(text: str) -> None:
     try:
         json.loads(text, parse_constant=refuse)
     except json.JSONDecodeError as error:
-        message = f"this is not JSON: {error.msg[:1].lower()}{error.msg[1:]}"
-        raise InvalidSpec([broken(message, error.lineno, error.colno)]) from error
+        raise InvalidSpec([_of_json(text, error)]) from error
     except RecursionError as error:
         raise InvalidSpec([broken("the file is nested too deeply", 1, 1)]) from error
+
+
+def _of_json(text: str, error: json.JSONDecodeError) -> Problem:
+    """The decoder's message; of a trailing comma, which each Python tells otherwise and elsewhere, our own."""
+    before = text[: error.pos + 1].rstrip("}] \t\r\n")
+    if before.endswith(",") and text[len(before) :].lstrip()[:1] in ("}", "]"):
+        at = json.JSONDecodeError("", text, len(before) - 1)
+        return broken("this is not JSON: a comma before the closing bracket", at.lineno, at.colno, "take it out")
+    return broken(f"this is not JSON: {error.msg[:1].lower()}{error.msg[1:]}", error.lineno, error.colno)
 
 
 def of_yaml(error: MarkedYAMLError) -> Problem:
