@@ -45,12 +45,15 @@ def read(path: Path) -> str | None:
 
 def read_live(path: Path) -> str | None:
     """What a writer that lives published last; None where there is none, or only what a dead one left behind."""
-    try:
-        with path.open() as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-            except BlockingIOError:  # its writer holds it
-                return file.read()
-    except FileNotFoundError:
-        pass
-    return None
+    while True:
+        try:
+            with path.open() as file:
+                try:
+                    fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+                except BlockingIOError:  # its writer holds it
+                    return file.read()
+                if os.path.samestat(os.fstat(file.fileno()), path.stat()):
+                    return None
+        except FileNotFoundError:
+            return None
+        # Its writer has published anew since the file was opened, and let this one go: look at the new one.

@@ -13,7 +13,7 @@ import psutil
 import pytest
 
 from dataflow.embedded import process
-from dataflow.embedded.livefile import LiveFile
+from dataflow.embedded.livefile import LiveFile, read_live
 from dataflow.embedded.lock import FileLock, is_held
 from dataflow.embedded.probe import serving
 from dataflow.embedded.record import Record
@@ -159,6 +159,28 @@ def test_free_ports_are_distinct_and_free() -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         assert not process.is_free(taken.getsockname()[1])
     assert all(process.is_free(port) for port in ports)
+
+
+def test_a_reader_is_never_told_that_a_writer_is_gone_while_it_publishes(tmp_path: Path) -> None:
+    path = tmp_path / "it"
+    publisher = LiveFile(path)
+    publisher.publish("0")
+    over = threading.Event()
+
+    def publish() -> None:
+        for number in range(1, 2_001):
+            publisher.publish(str(number))
+        over.set()
+
+    writer = threading.Thread(target=publish)
+    writer.start()
+    seen = []
+    while not over.is_set():
+        seen.append(read_live(path))
+    writer.join()
+    publisher.close()
+    assert None not in seen
+    assert read_live(path) is None
 
 
 def test_a_record_is_live_as_long_as_its_writer(tmp_path: Path) -> None:
