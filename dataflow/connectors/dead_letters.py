@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import io
 import re
 from datetime import UTC, datetime
 from pathlib import Path
 
 import polars as pl
 
+from dataflow.connectors.in_memory import in_memory
 from dataflow.domain.flow import Lane
 from dataflow.seams import REJECTS, Context
 
@@ -42,9 +42,7 @@ def stamped(rejected: pl.DataFrame, lane: Lane, epoch: int, attempt: str, at: da
 
 def as_jsonl(letters: pl.DataFrame) -> memoryview:
     """One JSON object a line, UTF-8."""
-    out = io.BytesIO()
-    letters.write_ndjson(out)
-    return out.getbuffer()
+    return in_memory(letters.write_ndjson)
 
 
 def folder_of(context: Context, beside: Path) -> Path:

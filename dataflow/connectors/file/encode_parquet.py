@@ -8,9 +8,9 @@ no column refers to, so a finished file needs no second pass over its data.
 
 from __future__ import annotations
 
-import io
 import struct
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any, Literal
 
 import polars as pl
@@ -18,6 +18,7 @@ import polars as pl
 from dataflow.connectors.file.formats import Compression
 from dataflow.connectors.file.parquet_footer import MAGIC, Struct, footer_bytes, moved_groups, split_file
 from dataflow.connectors.file.sink_config import FileSinkConfig
+from dataflow.connectors.in_memory import in_memory
 from dataflow.errors import Corrupt, Rejected
 
 _GROUP_ROWS = 250_000
@@ -52,11 +53,15 @@ class ParquetEncoder:
             raise Rejected(f"these columns cannot be written as parquet: {error}", code="UNSUPPORTED_TYPE") from error
 
     def _parquet(self, rows: pl.DataFrame) -> memoryview:
-        out = io.BytesIO()
-        rows.write_parquet(
-            out, compression=self._codec, compression_level=self._level, row_group_size=_GROUP_ROWS, statistics=True
+        return in_memory(
+            partial(
+                rows.write_parquet,
+                compression=self._codec,
+                compression_level=self._level,
+                row_group_size=_GROUP_ROWS,
+                statistics=True,
+            )
         )
-        return out.getbuffer()
 
     def add(self, rows: pl.DataFrame) -> list[bytes | memoryview]:
         if rows.is_empty():

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import io
 import sys
 from collections.abc import Iterator
+from functools import partial
 from typing import Any, Protocol
 
 import polars as pl
 
 from dataflow.connectors.file.formats import FileFormat
 from dataflow.connectors.file.sink_config import FileSinkConfig
+from dataflow.connectors.in_memory import in_memory
 from dataflow.errors import Rejected
 
 _MARKED = {"utf-8-sig": "utf-8", "utf-16": f"utf-16-{sys.byteorder[0]}e", "utf-32": f"utf-32-{sys.byteorder[0]}e"}
@@ -76,12 +77,6 @@ def _csv_ready(name: str, dtype: pl.DataType) -> pl.Expr:
     return pl.col(name)
 
 
-def _ndjson(rows: pl.DataFrame) -> memoryview:
-    out = io.BytesIO()
-    rows.write_ndjson(out)
-    return out.getbuffer()
-
-
 class JsonLines:
     def __init__(self, schema: pl.Schema) -> None:
         self._ready = [_json_ready(name, dtype) for name, dtype in schema.items()]
@@ -90,7 +85,7 @@ class JsonLines:
         return b""
 
     def rows(self, rows: pl.DataFrame, first: bool) -> bytes | memoryview:
-        return _ndjson(rows.select(self._ready))
+        return in_memory(rows.select(self._ready).write_ndjson)
 
     def end(self, empty: bool) -> bytes:
         return b""
@@ -103,7 +98,7 @@ class JsonArray(JsonLines):
         return b"["
 
     def rows(self, rows: pl.DataFrame, first: bool) -> bytes | memoryview:
-        body = bytes(_ndjson(rows.select(self._ready))[:-1]).replace(b"\n", b",\n")
+        body = bytes(in_memory(rows.select(self._ready).write_ndjson)[:-1]).replace(b"\n", b",\n")
         return b"\n" + body if first else b",\n" + body
 
     def end(self, empty: bool) -> bytes:
@@ -159,9 +154,9 @@ class Csv(_Encoded):
         return self._bytes(self._csv(rows.select(self._ready), header=False))
 
     def _csv(self, rows: pl.DataFrame, *, header: bool) -> memoryview:
-        out = io.BytesIO()
-        rows.write_csv(out, include_header=header, separator=self._delimiter, line_terminator=self._newline)
-        return out.getbuffer()
+        return in_memory(
+            partial(rows.write_csv, include_header=header, separator=self._delimiter, line_terminator=self._newline)
+        )
 
 
 class Lines(_Encoded):
@@ -187,9 +182,8 @@ class Lines(_Encoded):
         lines = rows.select(self._ready)
         if lines.get_column("line").str.contains("\n", literal=True).any():
             raise Rejected("a value with a line break is not one line of text", code="BAD_RECORD", hint="use jsonl")
-        out = io.BytesIO()
-        lines.write_csv(out, include_header=False, quote_style="never", line_terminator=self._newline)
-        return self._bytes(out.getbuffer())
+        write = partial(lines.write_csv, include_header=False, quote_style="never", line_terminator=self._newline)
+        return self._bytes(in_memory(write))
 
 
 def make_format(schema: pl.Schema, config: FileSinkConfig) -> RowFormat:
