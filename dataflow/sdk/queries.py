@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import timedelta
+from functools import partial
 from typing import Any
 
 from temporalio.client import WorkflowHandle
@@ -28,23 +29,11 @@ async def query(
 
     Temporal hands a query to one waiting poll and, unlike a task, never to another. The polls of a worker that is
     frozen, or lost without a word, wait on for up to a minute: each takes one question along."""
+    ask = partial(handle.query, name, args=args, result_type=gives, reject_condition=reject)
     for seconds in TRIES[:-1]:
         try:
-            return await _asked(handle, name, args, gives, reject, seconds)
+            return await ask(rpc_timeout=timedelta(seconds=seconds))
         except RPCError as error:
             if error.status not in _LATE:
                 raise
-    return await _asked(handle, name, args, gives, reject, TRIES[-1])
-
-
-async def _asked(
-    handle: WorkflowHandle[Any, Any],
-    name: str,
-    args: Sequence[Any],
-    gives: Any,
-    reject: QueryRejectCondition | None,
-    seconds: float,
-) -> Any:
-    return await handle.query(
-        name, args=args, result_type=gives, reject_condition=reject, rpc_timeout=timedelta(seconds=seconds)
-    )
+    return await ask(rpc_timeout=timedelta(seconds=TRIES[-1]))

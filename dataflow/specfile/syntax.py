@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import re
 
 from ruamel.yaml.error import MarkedYAMLError
 
 from dataflow.errors import InvalidSpec, Problem
 from dataflow.specfile import codes
+
+_TRAILING_COMMA = re.compile(r",\s*[}\]]")
 
 
 def broken(message: str, line: int, column: int, hint: str = "") -> Problem:
@@ -31,9 +34,9 @@ def strict_json(text: str) -> None:
 
 def _of_json(text: str, error: json.JSONDecodeError) -> Problem:
     """The decoder's message; of a trailing comma, which each Python tells otherwise and elsewhere, our own."""
-    before = text[: error.pos + 1].rstrip("}] \t\r\n")
-    if before.endswith(",") and text[len(before) :].lstrip()[:1] in ("}", "]"):
-        at = json.JSONDecodeError("", text, len(before) - 1)
+    found = _TRAILING_COMMA.match(text, text.rfind(",", 0, error.pos + 1))
+    if found and found.end() > error.pos:
+        at = json.JSONDecodeError("", text, found.start())
         return broken("this is not JSON: a comma before the closing bracket", at.lineno, at.colno, "take it out")
     return broken(f"this is not JSON: {error.msg[:1].lower()}{error.msg[1:]}", error.lineno, error.colno)
 

@@ -159,21 +159,20 @@ class Field:
 
     def wait_for_commits(self, more: int, run: subprocess.Popen[str], limit: float = 180) -> bool:
         """Until `more` epochs were committed since now; False where the run ended before."""
-        goal, end = self.committed() + more, time.monotonic() + limit
-        while self.committed() < goal:
-            if run.poll() is not None:
-                return False
-            assert time.monotonic() < end, f"no progress: {self.logs()}"
-            time.sleep(0.01)
-        return True
+        goal = self.committed() + more
+        return self._wait(lambda: self.committed() >= goal, run, limit)
 
     def wait_for_word(self, run: subprocess.Popen[str], limit: float = 180) -> bool:
         """Until the run has said anything about itself; False where it ended before."""
-        log, end = self.folder / f"run-{self.runs.index(run)}.log", time.monotonic() + limit
-        while not log.read_text():
+        log = self.folder / f"run-{self.runs.index(run)}.log"
+        return self._wait(lambda: bool(log.read_text()), run, limit)
+
+    def _wait(self, reached: Callable[[], bool], run: subprocess.Popen[str], limit: float) -> bool:
+        end = time.monotonic() + limit
+        while not reached():
             if run.poll() is not None:
                 return False
-            assert time.monotonic() < end, f"not a word: {self.logs()}"
+            assert time.monotonic() < end, f"no progress: {self.logs()}"
             time.sleep(0.01)
         return True
 

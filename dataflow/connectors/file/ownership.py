@@ -19,6 +19,7 @@ from dataflow.connectors.file.kept import Kept, keeps, load, save
 from dataflow.connectors.file.parts import part_of
 from dataflow.connectors.file.records import Places
 from dataflow.connectors.file.sink_config import FileSinkConfig
+from dataflow.connectors.in_memory import in_memory
 from dataflow.domain.flow import Lane
 from dataflow.domain.state import Rewind
 from dataflow.errors import Conflict, Fenced, Rejected, another_journals
@@ -205,9 +206,8 @@ def _check_foreign(places: Places, config: FileSinkConfig, lane: Lane) -> None:
 def _remember(path: Path, config: FileSinkConfig, schema: pl.Schema, lane: Lane) -> None:
     """Write down the generation's columns and format; refuse others once rows may be there under them."""
     layout = config.model_dump(mode="json", exclude={"path", "overwrite", "rotate_size"})
-    out = io.BytesIO()
-    schema.to_frame().write_ipc(out)
-    new = {"sink": lane.sink, "schema": base64.b64encode(out.getvalue()).decode(), "layout": layout}
+    columns = base64.b64encode(in_memory(schema.to_frame().write_ipc)).decode()
+    new = {"sink": lane.sink, "schema": columns, "layout": layout}
     if path.exists():
         old = json.loads(path.read_bytes())
         if old["sink"] != lane.sink:
